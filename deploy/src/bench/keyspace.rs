@@ -1,0 +1,114 @@
+//! The keys and values of a run: the same for every system, from the options alone.
+
+use super::Args;
+
+/// Longer than any value is wide, so that neighbouring values differ.
+const POOL_BYTES: usize = 64 * 1024;
+
+/// One key and the value to be written to it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair<'a> {
+    /// Full key, beginning with a slash.
+    pub(super) key: &'a str,
+    /// Letters and digits: no protocol has to escape them.
+    pub(super) value: &'a str,
+}
+
+/// All keys, and a pool of random letters that values are cut from.
+#[derive(Debug)]
+pub(super) struct Keyspace {
+    keys: Vec<String>,
+    pool: String,
+    value_size: usize,
+}
+
+impl Keyspace {
+    /// Lays the keys out over the directories in turn: with the default routing rule the directory
+    /// decides the vnode, so that many directories load all data groups.
+    pub(super) fn new(args: &Args) -> Self {
+        let keys = (0..args.keys)
+            .map(|index| format!("{}/{}/{index}", args.key_prefix, index % args.directories))
+            .collect();
+        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut random = Random::new(0);
+        let pool = (0..POOL_BYTES + args.value_size)
+            .map(|_| char::from(letters[random.below(letters.len())]))
+            .collect();
+        Keyspace {
+            keys,
+            pool,
+            value_size: args.value_size,
+        }
+    }
+
+    /// Number of keys.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The key of an index below [`Keyspace::len`], with a value drawn from the pool.
+    pub(super) fn pair(&self, index: usize, random: &mut Random) -> Pair<'_> {
+        let start = random.below(POOL_BYTES);
+        Pair {
+            key: &self.keys[index],
+            value: &self.pool[start..start + self.value_size],
+        }
+    }
+
+    /// Any key, each equally often.
+    pub(super) fn any_pair(&self, random: &mut Random) -> Pair<'_> {
+        let index = random.below(self.keys.len());
+        self.pair(index, random)
+    }
+}
+
+/// SplitMix64: small, fast, and the same sequence for the same seed.
+#[derive(Debug)]
+pub(super) struct Random {
+    state: u64,
+}
+
+impl Random {
+    /// A sequence of its own for every seed.
+    pub(super) fn new(seed: u64) -> Self {
+        Random {
+            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        }
+    }
+
+    /// A number below `bound`.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        // The upper half of the 128-bit product scales without division.
+        ((u128::from(mixed) * bound as u128) >> 64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_below_the_bound_and_reach_all_of_it() {
+        let mut random = Random::new(7);
+        let mut seen = [false; 10];
+        for _ in 0..1000 {
+            seen[random.below(10)] = true;
+        }
+        assert_eq!(seen, [true; 10]);
+    }
+
+    #[test]
+    fn seeds_give_different_sequences() {
+        let draw = |seed| {
+            let mut random = Random::new(seed);
+            (0..8).map(|_| random.below(1 << 30)).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+}

@@ -1,0 +1,63 @@
+//! Which request a client sends next.
+
+use super::args::{Args, Workload};
+use super::keyspace::{Keyspace, Pair, Random};
+
+/// One request of one client.
+#[derive(Debug)]
+pub(super) enum Request<'a> {
+    /// Write one key.
+    Put(Pair<'a>),
+    /// Read one key.
+    Get(Pair<'a>),
+    /// Write many keys, each on its own.
+    Batch(Vec<Pair<'a>>),
+}
+
+impl Request<'_> {
+    /// Keys that it touches: what throughput counts.
+    pub(super) fn operations(&self) -> u64 {
+        match self {
+            Request::Put(_) | Request::Get(_) => 1,
+            Request::Batch(pairs) => pairs.len() as u64,
+        }
+    }
+}
+
+/// The endless sequence of one client's requests.
+#[derive(Debug)]
+pub(super) struct Requests<'a> {
+    keyspace: &'a Keyspace,
+    random: Random,
+    workload: Workload,
+    mix: usize,
+    batch_size: usize,
+}
+
+impl<'a> Requests<'a> {
+    /// The sequence of the client with this number; each has its own.
+    pub(super) fn new(args: &Args, keyspace: &'a Keyspace, client: usize) -> Self {
+        Requests {
+            keyspace,
+            random: Random::new(1 + client as u64),
+            workload: args.workload,
+            mix: usize::from(args.mix),
+            batch_size: args.batch_size,
+        }
+    }
+
+    /// Draws the next one.
+    pub(super) fn draw(&mut self) -> Request<'a> {
+        match self.workload {
+            Workload::Put => Request::Put(self.pair()),
+            Workload::Get => Request::Get(self.pair()),
+            Workload::Mixed if self.random.below(100) < self.mix => Request::Get(self.pair()),
+            Workload::Mixed => Request::Put(self.pair()),
+            Workload::Batch => Request::Batch((0..self.batch_size).map(|_| self.pair()).collect()),
+        }
+    }
+
+    fn pair(&mut self) -> Pair<'a> {
+        self.keyspace.any_pair(&mut self.random)
+    }
+}

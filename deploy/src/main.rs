@@ -1,0 +1,77 @@
+//! `caucus`: one binary for nodes, operators and users.
+//!
+//! ```text
+//!   server, join ── config ── node      a node, with the roles of its configuration
+//!   dev ── caucus server × N            a cluster on one machine, a process each
+//!   kv, cluster, bench ── endpoints     clients of a running cluster
+//!   config, completions                 nothing runs
+//! ```
+//!
+//! Data goes to standard output and talk to standard error. Exit code 2: the command line, the
+//! configuration or the machine has to change first; 1: it was tried and failed.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the binary is where the real clock and real tasks are handed out"
+)]
+
+mod bench;
+mod cli;
+mod cluster;
+mod config;
+mod dev;
+mod endpoints;
+mod fatal;
+mod identity;
+mod kv;
+mod listen;
+mod logging;
+mod node;
+mod output;
+mod server;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command};
+use fatal::Fatal;
+
+fn main() -> ExitCode {
+    match execute(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fatal) => {
+            if !fatal.message.is_empty() {
+                eprintln!("error: {}", fatal.message);
+            }
+            ExitCode::from(fatal.code)
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), Fatal> {
+    match command {
+        Command::Server(args) => server::run(args),
+        Command::Join(args) => server::join(args),
+        Command::Dev(args) => on_one_core(dev::run(args)),
+        Command::Kv(command) => on_one_core(kv::run(command)),
+        Command::Cluster(args) => on_one_core(cluster::run(args)),
+        Command::Config(command) => server::explain(command),
+        Command::Bench(args) => Ok(on_one_core(bench::run(*args))?),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "caucus", &mut std::io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// Runs on the main thread alone. `dev` counts on it: the system ends its children when the
+/// *thread* that started them is gone.
+fn on_one_core<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .expect("the system gives an event queue")
+        .block_on(future)
+}

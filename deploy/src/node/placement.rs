@@ -1,0 +1,124 @@
+//! This node's replica of the placement group, and how the node asks the group.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use caucus_api::placement::request::Body as Ask;
+use caucus_api::placement::response::Body as Answer;
+use caucus_api::placement::{Activate, Ask as AskRevisions, Request};
+use caucus_client::PlacementClient;
+use caucus_placement::{Bootstrap, Placement, PlacementParts, Voter};
+use caucus_raft::Host;
+use caucus_shard::{Activations, RevisionSource};
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{NodeError, ask_placement, fill_random};
+use crate::config::Checked;
+
+/// The placement group.
+const GROUP: u32 = 0;
+/// How long an ask for revisions is worth waiting for: its batch asks anew much sooner.
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+const ACTIVATE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Starts this node's replica. The replica ids of the first members are their node ids.
+pub(super) async fn start(
+    config: &Checked,
+    node: u32,
+    host: &Arc<Host>,
+    shutdown: &CancellationToken,
+) -> Result<Arc<Placement>, NodeError> {
+    let (machine, view) = caucus_placement::machine();
+    let replica = u64::from(node);
+    let group = host.start(GROUP, replica, Box::new(machine)).await?;
+    let members = &config.cluster.initial_placement;
+    let voters: Vec<Voter> = members
+        .iter()
+        .map(|member| Voter {
+            replica: u64::from(member.id),
+            node: member.id,
+            peer_addr: member.peer.clone(),
+        })
+        .collect();
+    // One of them begins; where the group has a log already, this does nothing.
+    if members.first().is_some_and(|first| first.id == node) {
+        let replicas: BTreeMap<u64, u32> = voters.iter().map(|v| (v.replica, v.node)).collect();
+        let begun = group.initialize(replicas).await;
+        begun.map_err(|error| NodeError::System(error.to_string()))?;
+    }
+    let mut random = [0; 16];
+    fill_random(&mut random)?;
+    let origin = Instant::now();
+    Ok(Placement::start(PlacementParts {
+        group,
+        view,
+        voters,
+        bootstrap: Bootstrap {
+            vnodes: config.cluster.vnodes,
+            groups: config.groups(),
+            replication: config.cluster.replication,
+            initial_nodes: config.cluster.initial_nodes,
+            created_at_ms: unix_ms(),
+        },
+        random,
+        liveness: caucus_placement::liveness::Options::default(),
+        clock: Arc::new(move || origin.elapsed()),
+        shutdown: shutdown.clone(),
+    }))
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Asks this node's own replica; `None` if there is none, or it can't answer.
+pub(super) async fn ask_own(own: Option<&Placement>, question: &Ask) -> Option<Answer> {
+    let request = Request {
+        body: Some(question.clone()),
+    };
+    match own?.handle(request).await.body {
+        Some(Answer::Error(_)) | None => None,
+        Some(answer) => Some(answer),
+    }
+}
+
+/// The placement group as the data groups need it.
+pub(super) struct Oracle {
+    pub(super) own: Option<Arc<Placement>>,
+    pub(super) client: PlacementClient,
+}
+
+impl RevisionSource for Oracle {
+    fn ask(&self, count: u32) -> BoxFuture<'static, Option<u64>> {
+        let (own, client) = (self.own.clone(), self.client.clone());
+        Box::pin(async move {
+            let question = Ask::Ask(AskRevisions {
+                count,
+                ..AskRevisions::default()
+            });
+            match ask_placement(own.as_deref(), &client, question, ASK_TIMEOUT).await {
+                Ok(Answer::Granted(granted)) if granted.count == count => Some(granted.first),
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::debug!(%error, "no revisions");
+                    None
+                }
+            }
+        })
+    }
+}
+
+impl Activations for Oracle {
+    fn activate(&self, group: u32) -> BoxFuture<'static, bool> {
+        let (own, client) = (self.own.clone(), self.client.clone());
+        Box::pin(async move {
+            let question = Ask::Activate(Activate { group });
+            let answer = ask_placement(own.as_deref(), &client, question, ACTIVATE_TIMEOUT).await;
+            matches!(answer, Ok(Answer::Activated(_)))
+        })
+    }
+}

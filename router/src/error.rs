@@ -1,0 +1,48 @@
+//! Why the router gave a request up.
+
+/// A request that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Error {
+    /// Why.
+    pub reason: Reason,
+    /// What has become of it.
+    pub outcome: Outcome,
+}
+
+/// What has become of a request that was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It only reads.
+    Read,
+    /// The write has not been applied and will not be.
+    NotApplied,
+    /// The write may have been applied, or may still be.
+    Unknown,
+}
+
+/// Why a request was given up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// A disk is full.
+    #[error("no space left on a node's disk")]
+    NoSpace,
+    /// Older than what the group remembers.
+    #[error("the request is older than what the group remembers")]
+    Expired,
+    /// The asked-for revision does not exist yet.
+    #[error("the revision has not been granted yet")]
+    FutureRevision,
+    /// It makes no sense to the group.
+    #[error("invalid request: {0}")]
+    Invalid(String),
+    /// Queues stayed full until the deadline.
+    #[error("too many requests are waiting: {0}")]
+    Busy(String),
+    /// Nobody could do it until the deadline; what the last attempt ended with.
+    #[error("no node could answer in time: {0}")]
+    Unavailable(String),
+    /// It was under way when the deadline passed.
+    #[error("the deadline passed while the request was under way")]
+    Deadline,
+}

@@ -1,0 +1,166 @@
+//! From a request to its handler.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::routing::get;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::time::Instant;
+
+use super::payload::Payload;
+use super::problem::{Code, Problem};
+use super::reply::Answer;
+use super::{MetricsText, batch, kv, listing, operator, probes};
+use crate::Router;
+use crate::metrics::{HttpMetrics, Route};
+
+/// The body of an answer: nearly always one buffer.
+pub(super) type Body = Either<Full<Bytes>, axum::body::Body>;
+
+const KEY_PREFIX: &str = "/v1/kv/";
+
+/// Answers all requests of all connections.
+pub(super) struct Front {
+    router: Router,
+    cold: TowerToHyperService<axum::Router>,
+    metrics: HttpMetrics,
+    body_timeout: Duration,
+}
+
+/// What the handlers behind axum see.
+#[derive(Clone)]
+pub(super) struct Cold {
+    pub(super) router: Router,
+    pub(super) metrics_text: MetricsText,
+}
+
+impl Front {
+    pub(super) fn new(
+        router: Router,
+        metrics_text: MetricsText,
+        body_timeout: Duration,
+    ) -> Arc<Front> {
+        let cold = Cold {
+            router: router.clone(),
+            metrics_text,
+        };
+        Arc::new(Front {
+            router,
+            cold: TowerToHyperService::new(cold_routes(cold)),
+            metrics: HttpMetrics::default(),
+            body_timeout,
+        })
+    }
+
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let started = Instant::now();
+        let (parts, body) = request.into_parts();
+        let mut payload = Payload::new(body, self.body_timeout);
+        let route = route(&parts);
+        let answered = match route {
+            Route::Key => {
+                let path_key = parts.uri.path().strip_prefix(KEY_PREFIX);
+                kv::handle(&self.router, &parts, path_key, &mut payload).await
+            }
+            Route::Listing => listing::handle(&self.router, &parts).await,
+            Route::Batch => batch::handle(&self.router, &parts, &mut payload).await,
+            Route::Cluster
+            | Route::Ring
+            | Route::Healthz
+            | Route::Readyz
+            | Route::Metrics
+            | Route::Other => {
+                let usable = payload.drain().await;
+                return self.answer_cold(route, parts, usable, started).await;
+            }
+        };
+        let usable = payload.drain().await;
+        let answer = answered.unwrap_or_else(|mut problem| {
+            problem.closes |= !usable;
+            problem.into_response()
+        });
+        self.metrics
+            .record(route, &parts.method, answer.status(), started.elapsed());
+        answer.map(Either::Left)
+    }
+
+    async fn answer_cold(
+        &self,
+        route: Route,
+        parts: Parts,
+        usable: bool,
+        started: Instant,
+    ) -> Response<Body> {
+        let method = parts.method.clone();
+        let answer = if usable {
+            let request = Request::from_parts(parts, axum::body::Body::empty());
+            let Ok(answer): Result<_, Infallible> = self.cold.call(request).await;
+            answer.map(Either::Right)
+        } else {
+            let mut problem = Problem::new(Code::BodyTooLarge, "this route takes no body");
+            problem.closes = true;
+            problem.into_response().map(Either::Left)
+        };
+        self.metrics
+            .record(route, &method, answer.status(), started.elapsed());
+        answer
+    }
+}
+
+fn route(parts: &Parts) -> Route {
+    let path = parts.uri.path();
+    if path.starts_with(KEY_PREFIX) {
+        return Route::Key;
+    }
+    match path {
+        "/v1/kv" => {
+            let names_key = parts
+                .uri
+                .query()
+                .is_some_and(|query| query.split('&').any(|pair| pair.starts_with("key64=")));
+            if names_key
+                || parts.method == http::Method::PUT
+                || parts.method == http::Method::DELETE
+            {
+                Route::Key
+            } else {
+                Route::Listing
+            }
+        }
+        "/v1/batch" => Route::Batch,
+        "/v1/cluster" => Route::Cluster,
+        "/v1/ring" => Route::Ring,
+        "/healthz" => Route::Healthz,
+        "/readyz" => Route::Readyz,
+        "/metrics" => Route::Metrics,
+        _ => Route::Other,
+    }
+}
+
+fn cold_routes(cold: Cold) -> axum::Router {
+    axum::Router::new()
+        .route("/v1/cluster", get(operator::cluster))
+        .route("/v1/ring", get(operator::ring))
+        .route("/healthz", get(probes::healthz))
+        .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::metrics))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .with_state(cold)
+}
+
+async fn method_not_allowed() -> Answer {
+    Problem::method_not_allowed("GET, HEAD").into_response()
+}
+
+async fn not_found(uri: http::Uri) -> Answer {
+    let path: String = uri.path().chars().take(128).collect();
+    Problem::new(Code::NotFound, format!("there is no route `{path}`")).into_response()
+}

@@ -1,0 +1,177 @@
+//! Listings: `GET /v1/kv`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use caucus_api::limits::{PAGE_KEYS_DEFAULT, PAGE_KEYS_MAX};
+use caucus_api::shard::Item;
+use caucus_ring::Revision;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use super::json::{self, Object};
+use super::kv;
+use super::params::{Params, impossible};
+use super::problem::{Code, Problem};
+use super::reply::{self, Answer};
+use crate::merge::prefix_end;
+use crate::{Listing, Page, Router};
+
+const PARAMS: &[&str] = &[
+    "prefix",
+    "start",
+    "end",
+    "limit",
+    "cursor",
+    "keys_only",
+    "delimiter",
+    "consistency",
+    "timeout",
+];
+/// The first byte of a cursor, before the key at which the page starts.
+const CURSOR_FORM: u8 = 1;
+
+/// Answers a listing.
+pub(super) async fn handle(router: &Router, parts: &Parts) -> Result<Answer, Problem> {
+    if parts.method != Method::GET {
+        return Err(Problem::method_not_allowed("GET"));
+    }
+    let params = Params::parse(parts.uri.query(), PARAMS)?;
+    let listing = listing(&params)?;
+    let deadline = Instant::now() + params.timeout(parts, router.options())?;
+    let at_least = if params.wants_global()? {
+        router.last_granted(deadline).await?
+    } else {
+        Revision(0)
+    };
+    let page = router.list(&listing, at_least, deadline).await?;
+    let mut answer = reply::json(StatusCode::OK, page_json(&page, listing.keys_only));
+    reply::set_revision(answer.headers_mut(), page.revision);
+    Ok(answer)
+}
+
+fn listing(params: &Params<'_>) -> Result<Listing, Problem> {
+    let bytes = |name| Bytes::copy_from_slice(params.get(name).unwrap_or(b""));
+    let prefix = bytes("prefix");
+    let delimiter = bytes("delimiter");
+    if params.get("delimiter").is_some() && delimiter.is_empty() {
+        return Err(impossible("delimiter", "at least one byte"));
+    }
+    let mut start = bytes("start").max(prefix.clone());
+    let prefix_end = prefix_end(&prefix).unwrap_or_default();
+    let end = match (params.get("end"), prefix_end.is_empty()) {
+        (None | Some(b""), _) => prefix_end,
+        (Some(end), true) => Bytes::copy_from_slice(end),
+        (Some(end), false) => Bytes::copy_from_slice(end).min(prefix_end),
+    };
+    if let Some(cursor) = params.get("cursor") {
+        let position = position(cursor);
+        let inside = |key: &Bytes| *key >= start && (end.is_empty() || *key < end);
+        start = position.filter(inside).ok_or_else(|| {
+            Problem::new(
+                Code::InvalidCursor,
+                "a cursor comes from the page before, of the same listing",
+            )
+        })?;
+    }
+    Ok(Listing {
+        start,
+        end,
+        limit: params
+            .number("limit", 1..=PAGE_KEYS_MAX)?
+            .unwrap_or(PAGE_KEYS_DEFAULT),
+        keys_only: params.flag("keys_only")?,
+        delimiter,
+        prefix_length: prefix.len(),
+    })
+}
+
+/// Where the page of a cursor starts.
+fn position(cursor: &[u8]) -> Option<Bytes> {
+    let decoded = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (form, key) = decoded.split_first()?;
+    (*form == CURSOR_FORM).then(|| Bytes::copy_from_slice(key))
+}
+
+fn cursor(start: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(start.len() + 1);
+    bytes.push(CURSOR_FORM);
+    bytes.extend_from_slice(start);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn page_json(page: &Page, keys_only: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + page.items.len() * 128);
+    let mut object = Object::begin(&mut out);
+    let records = page
+        .items
+        .iter()
+        .filter_map(|item| item.record.as_ref().map(|record| (&item.key, record)));
+    json::array(object.field("items"), records, |out, (key, record)| {
+        if !keys_only {
+            return kv::write_record(out, key, record);
+        }
+        let mut object = Object::begin(out);
+        object.key(key);
+        object.revisions(record.mod_revision, record.create_revision, record.version);
+        object.end();
+    });
+    let folded = || page.items.iter().filter(|item| item.record.is_none());
+    let text = |item: &Item| std::str::from_utf8(&item.key).is_ok();
+    let texts = folded().filter(|item| text(item));
+    json::array(object.field("prefixes"), texts, |out, item| {
+        json::text(out, std::str::from_utf8(&item.key).unwrap_or_default());
+    });
+    if folded().any(|item| !text(item)) {
+        let others = folded().filter(|item| !text(item));
+        json::array(object.field("prefixes64"), others, |out, item| {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(&item.key);
+            json::text(out, &encoded);
+        });
+    }
+    if let Some(next) = &page.next {
+        object.text("cursor", &cursor(next));
+    }
+    object.number("revision", page.revision.0);
+    object.end();
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(query: &str) -> Result<(String, String), Code> {
+        let params = Params::parse(Some(query), PARAMS).unwrap();
+        let text = |bytes: Bytes| bytes.escape_ascii().to_string();
+        listing(&params)
+            .map(|listing| (text(listing.start), text(listing.end)))
+            .map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn ranges() {
+        let ok = |start: &str, end: &str| Ok((start.to_owned(), end.to_owned()));
+        assert_eq!(range(""), ok("", ""));
+        assert_eq!(range("prefix=/a/"), ok("/a/", "/a0"));
+        assert_eq!(range("prefix=/a/&start=/a/c"), ok("/a/c", "/a0"));
+        assert_eq!(range("prefix=/a/&start=/"), ok("/a/", "/a0"));
+        assert_eq!(range("prefix=/a/&end=/a/c"), ok("/a/", "/a/c"));
+        assert_eq!(range("start=b&end=d"), ok("b", "d"));
+        assert_eq!(range("limit=0"), Err(Code::BadQueryValue));
+        assert_eq!(range("limit=10001"), Err(Code::BadQueryValue));
+        assert_eq!(range("delimiter="), Err(Code::BadQueryValue));
+    }
+
+    #[test]
+    fn a_cursor_belongs_to_its_listing() {
+        let here = cursor(b"/a/c");
+        let with = |query: &str, cursor: &str| range(&format!("{query}&cursor={cursor}"));
+        assert_eq!(with("prefix=/a/", &here).unwrap().0, "/a/c");
+        assert_eq!(with("prefix=/b/", &here), Err(Code::InvalidCursor));
+        assert_eq!(with("prefix=/a/", "!"), Err(Code::InvalidCursor));
+        assert_eq!(with("prefix=/a/", ""), Err(Code::InvalidCursor));
+        assert_eq!(with("prefix=/a/", "AmE"), Err(Code::InvalidCursor));
+    }
+}

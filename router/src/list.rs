@@ -1,0 +1,133 @@
+//! Listings: one question to each group that can hold keys of the range, one merged page.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use caucus_api::limits::PAGE_BYTES_MAX;
+use caucus_api::shard::reply::Body as Answer;
+use caucus_api::shard::request::Body;
+use caucus_api::shard::{self, Item, Reply};
+use caucus_ring::{GroupId, Revision, VnodeSet};
+use futures::future::try_join_all;
+use tokio::time::{Instant, sleep};
+
+use crate::attempt::{Stop, Target};
+use crate::merge::merge;
+use crate::retry::{Retry, Step, Stumble};
+use crate::router::nonsense;
+use crate::{Error, Outcome, Router};
+
+/// No group's part of a page is smaller than this.
+const GROUP_BYTES_MIN: usize = 64 << 10;
+
+/// Which keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The first key.
+    pub start: Bytes,
+    /// The first key after the range; empty: no end.
+    pub end: Bytes,
+    /// Items of the page, folded ones included.
+    pub limit: usize,
+    /// Records without their values.
+    pub keys_only: bool,
+    /// Keys that hold this after the first `prefix_length` bytes are folded; empty: none are.
+    pub delimiter: Bytes,
+    /// How many bytes of `start` all keys have in common.
+    pub prefix_length: usize,
+}
+
+/// A page of a listing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// In ascending order; folded prefixes have no record.
+    pub items: Vec<Item>,
+    /// Where the next page starts; `None`: this was the last.
+    pub next: Option<Bytes>,
+    /// All changes up to this revision are in what was read.
+    pub revision: Revision,
+}
+
+impl Router {
+    /// Reads a page of a range, from all groups that can hold keys of it.
+    ///
+    /// Each group is read linearizably, but not all at one revision; so the page's revision is the
+    /// smallest of theirs: whoever goes on from there misses nothing.
+    pub async fn list(
+        &self,
+        listing: &Listing,
+        at_least: Revision,
+        deadline: Instant,
+    ) -> Result<Page, Error> {
+        let mut retry = Retry::new(false, listing.start.len() as u64);
+        loop {
+            let stumble = match self.table() {
+                None => Stumble::NoGroup,
+                Some(table) => {
+                    let vnodes = table.map().route_range(&listing.start, &listing.end);
+                    let groups = table.map().split_by_group(&vnodes);
+                    let parts = groups.len();
+                    let asked = groups.into_iter().map(|(group, vnodes)| {
+                        self.list_group(&table, group, vnodes, parts, listing, at_least, deadline)
+                    });
+                    match try_join_all(asked).await {
+                        Ok(replies) => return page(replies, listing.limit, at_least),
+                        Err(Stop::Failed(error)) => return Err(error),
+                        // It has waited for the map already; this counts the turn.
+                        Err(Stop::Stale) => Stumble::NoGroup,
+                    }
+                }
+            };
+            match retry.step(stumble, Instant::now(), deadline) {
+                Step::GiveUp(error) => return Err(error),
+                Step::Refresh(_, pause) | Step::Pause(pause) => sleep(pause).await,
+                Step::Redirect(_) => {}
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn list_group(
+        &self,
+        table: &Arc<crate::route::Table>,
+        group: GroupId,
+        vnodes: VnodeSet,
+        parts: usize,
+        listing: &Listing,
+        at_least: Revision,
+        deadline: Instant,
+    ) -> Result<Reply, Stop> {
+        let body = Body::List(shard::List {
+            start: listing.start.clone(),
+            end: listing.end.clone(),
+            vnodes: vnodes.to_packed().into(),
+            // Any one group may hold the whole page.
+            limit: listing.limit as u32,
+            keys_only: listing.keys_only,
+            delimiter: listing.delimiter.clone(),
+            prefix_length: listing.prefix_length as u32,
+            bytes_max: (PAGE_BYTES_MAX / parts).max(GROUP_BYTES_MIN) as u32,
+        });
+        let retry = Retry::new(false, u64::from(group.0));
+        let target = Target::Group(table, group);
+        self.run_target(target, &body, at_least.0, retry, deadline, None)
+            .await
+    }
+}
+
+fn page(replies: Vec<Reply>, limit: usize, at_least: Revision) -> Result<Page, Error> {
+    let revision = replies.iter().map(|reply| reply.revision).min();
+    let mut pages = Vec::with_capacity(replies.len());
+    for reply in replies {
+        match reply.body {
+            Some(Answer::Listed(listed)) => pages.push(listed),
+            Some(_) | None => return Err(nonsense(Outcome::Read)),
+        }
+    }
+    let merged = merge(pages, limit).ok_or_else(|| nonsense(Outcome::Read))?;
+    Ok(Page {
+        items: merged.items,
+        next: merged.next,
+        revision: revision.map_or(at_least, Revision),
+    })
+}

@@ -1,0 +1,151 @@
+//! The router's metrics: names, units, and handles that are looked up once.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+
+/// Requests answered, by route, method and status code.
+pub const HTTP_REQUESTS_TOTAL: &str = "caucus_http_requests_total";
+/// From the request's head to its answer.
+pub const HTTP_REQUEST_DURATION_SECONDS: &str = "caucus_http_request_duration_seconds";
+/// Client connections.
+pub const HTTP_CONNECTIONS: &str = "caucus_http_connections";
+/// Attempts that failed, by how.
+pub const ROUTER_RETRIES_TOTAL: &str = "caucus_router_retries_total";
+/// Operations that wait for a data group.
+pub const ROUTER_OPEN_REQUESTS: &str = "caucus_router_open_requests";
+/// The epoch of the cluster map in use.
+pub const ROUTER_MAP_EPOCH: &str = "caucus_router_map_epoch";
+
+/// A place in the HTTP API: a label of bounded number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    Key,
+    Listing,
+    Batch,
+    Cluster,
+    Ring,
+    Healthz,
+    Readyz,
+    Metrics,
+    Other,
+}
+
+const ROUTES: usize = Route::Other as usize + 1;
+const METHODS: [&str; 6] = ["GET", "PUT", "POST", "DELETE", "HEAD", "other"];
+/// Codes that are answered; all others are counted under the first.
+const CODES: [u16; 18] = [
+    500, 200, 201, 304, 400, 404, 405, 408, 409, 412, 413, 415, 429, 501, 502, 503, 504, 507,
+];
+
+impl Route {
+    fn name(self) -> &'static str {
+        match self {
+            Route::Key => "/v1/kv/{key}",
+            Route::Listing => "/v1/kv",
+            Route::Batch => "/v1/batch",
+            Route::Cluster => "/v1/cluster",
+            Route::Ring => "/v1/ring",
+            Route::Healthz => "/healthz",
+            Route::Readyz => "/readyz",
+            Route::Metrics => "/metrics",
+            Route::Other => "other",
+        }
+    }
+}
+
+/// Handles of the HTTP server's metrics.
+#[derive(Default)]
+pub(crate) struct HttpMetrics {
+    routes: [[PerMethod; METHODS.len()]; ROUTES],
+}
+
+#[derive(Default)]
+struct PerMethod {
+    duration: OnceLock<Histogram>,
+    codes: [OnceLock<Counter>; CODES.len()],
+}
+
+impl HttpMetrics {
+    pub(crate) fn record(&self, route: Route, method: &Method, code: StatusCode, took: Duration) {
+        let method = method_index(method);
+        let handles = &self.routes[route as usize][method];
+        let code_index = CODES
+            .iter()
+            .position(|known| *known == code.as_u16())
+            .unwrap_or(0);
+        handles.codes[code_index]
+            .get_or_init(|| {
+                counter!(
+                    HTTP_REQUESTS_TOTAL,
+                    "route" => route.name(),
+                    "method" => METHODS[method],
+                    "code" => CODES[code_index].to_string(),
+                )
+            })
+            .increment(1);
+        handles
+            .duration
+            .get_or_init(|| {
+                histogram!(
+                    HTTP_REQUEST_DURATION_SECONDS,
+                    "route" => route.name(),
+                    "method" => METHODS[method],
+                )
+            })
+            .record(took.as_secs_f64());
+    }
+}
+
+fn method_index(method: &Method) -> usize {
+    let known = METHODS.iter().position(|known| *known == method.as_str());
+    known.unwrap_or(METHODS.len() - 1)
+}
+
+/// Handles of the router's metrics.
+pub(crate) struct RouterMetrics {
+    pub(crate) open: Gauge,
+    pub(crate) epoch: Gauge,
+}
+
+impl RouterMetrics {
+    pub(crate) fn new() -> RouterMetrics {
+        RouterMetrics {
+            open: gauge!(ROUTER_OPEN_REQUESTS),
+            epoch: gauge!(ROUTER_MAP_EPOCH),
+        }
+    }
+
+    /// Not on the path of a request that goes well.
+    pub(crate) fn retry(&self, reason: &'static str) {
+        counter!(ROUTER_RETRIES_TOTAL, "reason" => reason).increment(1);
+    }
+}
+
+/// Describes all metrics of this crate; call once, when the recorder is installed.
+pub fn describe() {
+    describe_counter!(
+        HTTP_REQUESTS_TOTAL,
+        "HTTP requests answered, by route, method and status code"
+    );
+    describe_histogram!(
+        HTTP_REQUEST_DURATION_SECONDS,
+        Unit::Seconds,
+        "Time from a request's head to its answer"
+    );
+    describe_gauge!(HTTP_CONNECTIONS, "Open client connections");
+    describe_counter!(
+        ROUTER_RETRIES_TOTAL,
+        "Attempts at data groups that failed, by reason"
+    );
+    describe_gauge!(
+        ROUTER_OPEN_REQUESTS,
+        "Operations that wait for a data group"
+    );
+    describe_gauge!(ROUTER_MAP_EPOCH, "Epoch of the cluster map in use");
+}

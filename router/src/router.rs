@@ -1,0 +1,326 @@
+//! The handle: what every protocol of the front door calls.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use caucus_api::placement::request::Body as Ask;
+use caucus_api::placement::response::Body as Told;
+use caucus_api::placement::{LastGranted, Report, Reported};
+use caucus_api::shard::reply::Body as Answer;
+use caucus_api::shard::request::Body;
+use caucus_api::shard::{self, Reply, RequestId, Write};
+use caucus_client::{Maps, NodeLinks, PlacementClient};
+use caucus_ring::{ClusterMap, GroupId, NodeId, Revision};
+use prost::Message;
+use tokio::time::Instant;
+
+use crate::attempt::Target;
+use crate::metrics::RouterMetrics;
+use crate::retry::Retry;
+use crate::route::Table;
+use crate::session::Session;
+use crate::{Error, Outcome, Reason};
+
+/// Settings of the router.
+#[derive(Debug, Clone)]
+pub struct RouterOptions {
+    /// The deadline of a request that names none.
+    pub timeout: Duration,
+    /// The longest deadline that a request may name.
+    pub timeout_max: Duration,
+    /// A node that hasn't answered an attempt for this long is left for another replica. Longer than
+    /// an election, so that a group that is only busy isn't asked twice.
+    pub attempt_timeout: Duration,
+}
+
+impl Default for RouterOptions {
+    fn default() -> Self {
+        RouterOptions {
+            timeout: Duration::from_secs(5),
+            timeout_max: Duration::from_secs(60),
+            attempt_timeout: Duration::from_millis(1500),
+        }
+    }
+}
+
+/// Finds groups and their leaders, sends, retries. A cheap clone.
+#[derive(Clone)]
+pub struct Router {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) options: RouterOptions,
+    links: NodeLinks,
+    placement: PlacementClient,
+    pub(crate) maps: Maps,
+    table: ArcSwapOption<Table>,
+    /// Held while a table is made, so that each map's is made once.
+    making: Mutex<()>,
+    session: Mutex<Session>,
+    /// The highest revision seen in any reply: no later read may show less.
+    highest: AtomicU64,
+    pub(crate) metrics: RouterMetrics,
+    born: Instant,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// What happened to the key.
+    pub outcome: shard::Outcome,
+    /// The store's revision, at or above the outcome's.
+    pub revision: Revision,
+}
+
+/// A key's record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read {
+    /// `None`: there is no such key.
+    pub record: Option<shard::Record>,
+    /// The store's revision at which this was so.
+    pub revision: Revision,
+}
+
+/// One operation of a batch. The id of a write is filled in by the router.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Writes a key.
+    Write(Write),
+    /// Reads a key.
+    Get {
+        /// Which.
+        key: Bytes,
+    },
+}
+
+/// The answer to one operation of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OpAnswer {
+    /// Of [`Op::Write`].
+    Written(Written),
+    /// Of [`Op::Get`].
+    Read(Read),
+}
+
+impl Router {
+    /// The session of its writes is that of `links`. Needs no map yet: requests wait for one.
+    pub fn new(
+        options: RouterOptions,
+        links: NodeLinks,
+        placement: PlacementClient,
+        maps: Maps,
+    ) -> Router {
+        Router {
+            shared: Arc::new(Shared {
+                options,
+                links,
+                placement,
+                maps,
+                table: ArcSwapOption::empty(),
+                making: Mutex::new(()),
+                session: Mutex::new(Session::new()),
+                highest: AtomicU64::new(0),
+                metrics: RouterMetrics::new(),
+                born: Instant::now(),
+            }),
+        }
+    }
+
+    /// Writes a key. The write's id is filled in here, and is the same for every attempt.
+    pub async fn write(&self, mut write: Write, deadline: Instant) -> Result<Written, Error> {
+        let ticket = self.begin(1);
+        write.id = Some(ticket.id(0));
+        let key = write.key.clone();
+        let body = Body::Write(write.encode_to_vec().into());
+        let retry = Retry::new(true, ticket.first);
+        let reply = self
+            .run(Target::Key(&key), &body, 0, retry, deadline)
+            .await?;
+        written(reply)
+    }
+
+    /// Reads a key, linearizably. `head`: the record without its value.
+    pub async fn get(
+        &self,
+        key: Bytes,
+        head: bool,
+        at_least: Revision,
+        deadline: Instant,
+    ) -> Result<Read, Error> {
+        let body = Body::Get(shard::Get {
+            key: key.clone(),
+            head,
+        });
+        let retry = Retry::new(false, key.len() as u64);
+        let reply = self
+            .run(Target::Key(&key), &body, at_least.0, retry, deadline)
+            .await?;
+        read(reply)
+    }
+
+    /// The highest revision seen in any reply.
+    pub fn highest(&self) -> Revision {
+        Revision(self.shared.highest.load(Ordering::Relaxed))
+    }
+
+    /// The last revision that was granted anywhere, confirmed by the oracle: a read at or above it
+    /// sees all that anyone was told of before.
+    pub async fn last_granted(&self, deadline: Instant) -> Result<Revision, Error> {
+        let question = Ask::LastGranted(LastGranted {});
+        let reason = match self.shared.placement.ask(question, deadline).await {
+            Ok(Told::LastGranted(last)) => return Ok(Revision(last.revision)),
+            Ok(_) => "the oracle answered another question".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(Error {
+            reason: Reason::Unavailable(reason),
+            outcome: Outcome::Read,
+        })
+    }
+
+    /// The newest cluster map, if there is one yet.
+    pub fn map(&self) -> Option<Arc<ClusterMap>> {
+        self.shared.maps.current()
+    }
+
+    /// The node that led a group last, as far as this router knows.
+    pub fn leader(&self, group: GroupId) -> Option<NodeId> {
+        self.table()?.group(group)?.leader()
+    }
+
+    /// The settings.
+    pub fn options(&self) -> &RouterOptions {
+        &self.shared.options
+    }
+
+    /// What the placement leader knows of nodes and leaders; `None` if it doesn't say in time.
+    pub(crate) async fn placement_report(&self, deadline: Instant) -> Option<Reported> {
+        // Node 0 is no node: it reports nothing and only hears the answer.
+        let question = Ask::Report(Report {
+            node: 0,
+            leads: Vec::new(),
+        });
+        match self.shared.placement.ask(question, deadline).await {
+            Ok(Told::Reported(reported)) => Some(reported),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    /// The routing table of the newest map.
+    pub(crate) fn table(&self) -> Option<Arc<Table>> {
+        let shared = &*self.shared;
+        let table = shared.table.load_full();
+        let newest = shared.maps.epoch();
+        if table.as_ref().map(|table| table.epoch()) == Some(newest) {
+            return table;
+        }
+        self.make_table()
+    }
+
+    #[cold]
+    fn make_table(&self) -> Option<Arc<Table>> {
+        let shared = &*self.shared;
+        let _making = shared.making.lock().expect("no panic under this lock");
+        let before = shared.table.load_full();
+        let map = shared.maps.current()?;
+        if before.as_ref().map(|before| before.epoch()) == Some(map.epoch()) {
+            return before;
+        }
+        shared.metrics.epoch.set(map.epoch().0 as f64);
+        let table = Arc::new(Table::new(map, &shared.links, before.as_deref()));
+        shared.table.store(Some(table.clone()));
+        Some(table)
+    }
+
+    /// Milliseconds since the router was made, never 0.
+    pub(crate) fn age_ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.shared.born).as_millis() as u64 + 1
+    }
+
+    pub(crate) fn saw(&self, revision: u64) {
+        let highest = &self.shared.highest;
+        if highest.load(Ordering::Relaxed) < revision {
+            highest.fetch_max(revision, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes `count` sequence numbers, which are finished when the ticket is dropped.
+    pub(crate) fn begin(&self, count: u64) -> Ticket<'_> {
+        let first = self.session().begin(count);
+        Ticket {
+            router: self,
+            first,
+            count,
+            stamp: self.highest().0,
+        }
+    }
+
+    fn session(&self) -> std::sync::MutexGuard<'_, Session> {
+        self.shared
+            .session
+            .lock()
+            .expect("no panic under this lock")
+    }
+}
+
+/// Sequence numbers in use. While it lives, no group is told that it may forget them.
+pub(crate) struct Ticket<'a> {
+    router: &'a Router,
+    pub(crate) first: u64,
+    count: u64,
+    stamp: u64,
+}
+
+impl Ticket<'_> {
+    pub(crate) fn id(&self, offset: u64) -> RequestId {
+        RequestId {
+            session: self.router.shared.links.progress().session(),
+            sequence: self.first + offset,
+            stamp: self.stamp,
+        }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let finished_below = {
+            let mut session = self.router.session();
+            session.finish(self.first, self.count);
+            session.finished_below()
+        };
+        let progress = self.router.shared.links.progress();
+        progress.raise(finished_below, self.router.highest().0);
+    }
+}
+
+/// A reply to a write.
+pub(crate) fn written(reply: Reply) -> Result<Written, Error> {
+    let revision = Revision(reply.revision);
+    match reply.body {
+        Some(Answer::Outcome(outcome)) => Ok(Written { outcome, revision }),
+        Some(_) | None => Err(nonsense(Outcome::Unknown)),
+    }
+}
+
+/// A reply to a get.
+pub(crate) fn read(reply: Reply) -> Result<Read, Error> {
+    let revision = Revision(reply.revision);
+    match reply.body {
+        Some(Answer::Found(found)) => Ok(Read {
+            record: found.record,
+            revision,
+        }),
+        Some(_) | None => Err(nonsense(Outcome::Read)),
+    }
+}
+
+pub(crate) fn nonsense(outcome: Outcome) -> Error {
+    Error {
+        reason: Reason::Unavailable("a node answered another question".to_owned()),
+        outcome,
+    }
+}

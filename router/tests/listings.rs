@@ -1,0 +1,134 @@
+//! `GET /v1/kv`: listings over several groups.
+
+mod support;
+
+use serde_json::Value;
+use support::Door;
+use support::client::Client;
+
+/// Keys in many directories, so that they lie in all groups; some in one directory.
+async fn filled() -> (Door, Client, Vec<String>) {
+    let door = Door::open().await;
+    let mut client = door.client().await;
+    let mut keys: Vec<String> = (0..40).map(|n| format!("/dir{n:02}/sub/key")).collect();
+    keys.extend((0..10).map(|n| format!("/one/place/key{n}")));
+    keys.push("plain".to_owned());
+    for key in &keys {
+        assert_eq!(client.put(&format!("/v1/kv/{key}"), key).await.status, 201);
+    }
+    keys.sort();
+    assert_eq!(door.groups.groups_in_use(), support::GROUPS as usize);
+    (door, client, keys)
+}
+
+fn strings(page: &Value, list: &str, field: &str) -> Vec<String> {
+    let items = page[list].as_array().unwrap().iter();
+    let text = |item: &Value| {
+        if field.is_empty() {
+            item.clone()
+        } else {
+            item[field].clone()
+        }
+    };
+    items
+        .map(|item| text(item).as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn keys_of(page: &Value) -> Vec<String> {
+    strings(page, "items", "key")
+}
+
+#[tokio::test]
+async fn groups_are_merged_in_order() {
+    let (_door, mut client, keys) = filled().await;
+    let page = client.get("/v1/kv").await;
+    assert_eq!(page.header("caucus-revision"), Some("51"));
+    let page = page.json();
+    assert_eq!(keys_of(&page), keys);
+    assert_eq!(page["items"][0]["value"], keys[0]);
+    assert_eq!(page["revision"], 51);
+    assert!(page.get("cursor").is_none());
+
+    let page = client
+        .get("/v1/kv?prefix=/one/place/&keys_only")
+        .await
+        .json();
+    assert_eq!(keys_of(&page).len(), 10);
+    assert!(page["items"][0].get("value").is_none());
+    let page = client.get("/v1/kv?prefix=/none/").await.json();
+    assert!(keys_of(&page).is_empty());
+    let page = client.get("/v1/kv?start=/dir05&end=/dir07").await.json();
+    assert_eq!(keys_of(&page), ["/dir05/sub/key", "/dir06/sub/key"]);
+    let page = client.get("/v1/kv?start=z&end=a").await.json();
+    assert!(keys_of(&page).is_empty());
+}
+
+#[tokio::test]
+async fn cursors_walk_through_all_pages() {
+    let (_door, mut client, keys) = filled().await;
+    for limit in [1, 7, 50, 51] {
+        let mut seen = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/kv?limit={limit}{cursor}");
+            let page = client.get(&path).await.json();
+            assert!(keys_of(&page).len() <= limit);
+            seen.extend(keys_of(&page));
+            match page.get("cursor") {
+                Some(next) => cursor = format!("&cursor={}", next.as_str().unwrap()),
+                None => break,
+            }
+        }
+        assert_eq!(seen, keys, "limit {limit}");
+    }
+    let answer = client.get("/v1/kv?cursor=xyz").await;
+    answer.is_problem(400, "invalid_cursor");
+    client
+        .get("/v1/kv?limit=0")
+        .await
+        .is_problem(400, "bad_query_value");
+    client
+        .get("/v1/kv?raw")
+        .await
+        .is_problem(400, "unknown_query_parameter");
+    let answer = client.send("POST", "/v1/kv", &[], "x").await;
+    answer.is_problem(405, "method_not_allowed");
+    assert_eq!(answer.header("allow"), Some("GET"));
+}
+
+#[tokio::test]
+async fn a_delimiter_folds_over_all_groups() {
+    let (_door, mut client, _) = filled().await;
+    let page = client.get("/v1/kv?delimiter=/").await.json();
+    assert_eq!(strings(&page, "prefixes", ""), ["/"]);
+    assert_eq!(keys_of(&page), ["plain"]);
+
+    let mut prefixes = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let path = format!("/v1/kv?prefix=/&delimiter=/&limit=3{cursor}");
+        let page = client.get(&path).await.json();
+        prefixes.extend(strings(&page, "prefixes", ""));
+        match page.get("cursor") {
+            Some(next) => cursor = format!("&cursor={}", next.as_str().unwrap()),
+            None => break,
+        }
+    }
+    let mut expected: Vec<String> = (0..40).map(|n| format!("/dir{n:02}/")).collect();
+    expected.push("/one/".to_owned());
+    assert_eq!(prefixes, expected);
+}
+
+#[tokio::test]
+async fn a_listing_asks_again_where_a_group_stumbles() {
+    use caucus_api::Failure;
+    let (door, mut client, keys) = filled().await;
+    door.groups.fail([
+        Some(Failure::NotLeader { leader: None }),
+        Some(Failure::Moved { epoch: 1 }),
+        Some(Failure::Rules),
+    ]);
+    let page = client.get("/v1/kv").await.json();
+    assert_eq!(keys_of(&page), keys);
+}

@@ -1,0 +1,191 @@
+//! Questions to the placement group: finds its leader and stays with it.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use caucus_api::placement::error::Code;
+use caucus_api::placement::request::Body as Ask;
+use caucus_api::placement::response::Body as Answer;
+use caucus_api::placement::{Request, Response};
+use caucus_peer::{Peers, Service};
+use prost::Message;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::PlacementError;
+
+/// Settings of the placement client.
+#[derive(Debug, Clone)]
+pub struct PlacementOptions {
+    /// A replica that hasn't answered for this long is left for the next.
+    pub attempt_timeout: Duration,
+    /// The pause after all replicas were asked in vain.
+    pub pause: Duration,
+}
+
+impl Default for PlacementOptions {
+    fn default() -> Self {
+        PlacementOptions {
+            attempt_timeout: Duration::from_millis(1000),
+            pause: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Asks the placement group. A cheap clone; all clones know the same leader.
+#[derive(Clone)]
+pub struct PlacementClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    peers: Arc<Peers>,
+    options: PlacementOptions,
+    /// Configured: asked also when the map names others, which may all be gone.
+    seeds: Vec<String>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Replicas of the placement group by the cluster map, then the seeds; no address twice.
+    addrs: Arc<Vec<String>>,
+    leader: Option<String>,
+}
+
+/// What one replica said to one question.
+enum Said {
+    Answer(Box<Answer>),
+    Final(PlacementError),
+    NotLeader { leader: Option<String> },
+    Again(String),
+}
+
+impl PlacementClient {
+    /// `seeds` are addresses of peer ports of nodes with the placement role; one that is right will do.
+    pub fn new(
+        peers: Arc<Peers>,
+        options: PlacementOptions,
+        seeds: Vec<String>,
+    ) -> PlacementClient {
+        let client = PlacementClient {
+            shared: Arc::new(Shared {
+                peers,
+                options,
+                seeds,
+                known: Mutex::default(),
+            }),
+        };
+        client.learn(std::iter::empty());
+        client
+    }
+
+    /// Asks the leader, wherever it is, until `deadline`.
+    pub async fn ask(&self, body: Ask, deadline: Instant) -> Result<Answer, PlacementError> {
+        let question = Bytes::from(Request { body: Some(body) }.encode_to_vec());
+        let mut last = "it has no known address".to_owned();
+        let searching = self.search(question, &mut last);
+        match timeout_at(deadline, searching).await {
+            Ok(result) => result,
+            Err(_) => Err(PlacementError::Unavailable { last }),
+        }
+    }
+
+    /// Asks one replica, once. For what every replica answers.
+    pub async fn ask_replica(
+        &self,
+        addr: &str,
+        body: Ask,
+        limit: Duration,
+    ) -> Result<Answer, PlacementError> {
+        let question = Bytes::from(Request { body: Some(body) }.encode_to_vec());
+        match self.ask_once(addr, question, limit).await {
+            Said::Answer(answer) => Ok(*answer),
+            Said::Final(error) => Err(error),
+            Said::NotLeader { .. } => Err(PlacementError::Unavailable {
+                last: format!("{addr} does not lead the group"),
+            }),
+            Said::Again(last) => Err(PlacementError::Unavailable { last }),
+        }
+    }
+
+    /// The replicas' addresses, as far as known.
+    pub fn addrs(&self) -> Arc<Vec<String>> {
+        self.known().addrs.clone()
+    }
+
+    /// Learns where the replicas are from a cluster map.
+    pub fn learn<'a>(&self, replicas: impl Iterator<Item = &'a str>) {
+        let mut addrs: Vec<String> = replicas.map(str::to_owned).collect();
+        for seed in &self.shared.seeds {
+            if !addrs.contains(seed) {
+                addrs.push(seed.clone());
+            }
+        }
+        self.known().addrs = Arc::new(addrs);
+    }
+
+    /// Goes round the replicas, first to the known leader and wherever one is named.
+    async fn search(&self, question: Bytes, last: &mut String) -> Result<Answer, PlacementError> {
+        let options = &self.shared.options;
+        loop {
+            let addrs = self.addrs();
+            let mut named = self.known().leader.clone();
+            // Two replicas that name each other must not keep us from the third.
+            let mut detours = addrs.len();
+            let mut round = addrs.iter();
+            while let Some(addr) = named.take().or_else(|| round.next().cloned()) {
+                let limit = options.attempt_timeout;
+                match self.ask_once(&addr, question.clone(), limit).await {
+                    Said::Answer(answer) => {
+                        self.known().leader = Some(addr);
+                        return Ok(*answer);
+                    }
+                    Said::Final(error) => return Err(error),
+                    Said::NotLeader { leader } => {
+                        *last = format!("{addr} does not lead the group");
+                        if detours > 0 {
+                            named = leader.filter(|leader| *leader != addr);
+                            detours -= 1;
+                        }
+                    }
+                    Said::Again(reason) => *last = reason,
+                }
+                self.known().leader = None;
+            }
+            sleep(options.pause).await;
+        }
+    }
+
+    async fn ask_once(&self, addr: &str, question: Bytes, limit: Duration) -> Said {
+        let peer = self.shared.peers.peer(addr);
+        let answer = match peer.call(Service::Placement, question, limit).await {
+            Ok(answer) => answer,
+            Err(error) => return Said::Again(error.to_string()),
+        };
+        let error = match Response::decode(answer) {
+            Ok(Response {
+                body: Some(Answer::Error(error)),
+            }) => error,
+            Ok(Response { body: Some(answer) }) => return Said::Answer(Box::new(answer)),
+            Ok(Response { body: None }) => return Said::Again(format!("{addr} answered nothing")),
+            Err(error) => {
+                return Said::Again(format!("{addr} answered what cannot be read: {error}"));
+            }
+        };
+        match error.code() {
+            Code::NotLeader => Said::NotLeader {
+                leader: Some(error.leader_addr).filter(|leader| !leader.is_empty()),
+            },
+            Code::Refused => Said::Final(PlacementError::Refused(error.message)),
+            Code::Invalid => Said::Final(PlacementError::Invalid(error.message)),
+            Code::Unavailable | Code::Unspecified => {
+                Said::Again(format!("{addr}: {}", error.message))
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.shared.known.lock().expect("no panic under this lock")
+    }
+}

@@ -1,0 +1,261 @@
+//! The dialing side: one link to each peer, made when first needed, made again when lost.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use tokio::time::{Instant, timeout};
+
+use crate::{CallError, Calls, Frame, Gone, Hello, Link, Net, Service, Socket};
+
+/// Takes the frames that arrive on a link and are no answer to a call.
+pub trait Handler: Send + Sync + 'static {
+    /// One frame, in the link's order. Must not block: it runs in the link's reader.
+    fn frame(&self, link: &Arc<Link>, frame: Frame);
+}
+
+/// Settings of the dialing side.
+#[derive(Debug, Clone)]
+pub struct PeersOptions {
+    /// A connection attempt that takes longer has failed.
+    pub connect_timeout: Duration,
+    /// After a failed attempt calls fail at once for this long, instead of trying again each.
+    pub retry_after: Duration,
+}
+
+impl Default for PeersOptions {
+    fn default() -> Self {
+        PeersOptions {
+            connect_timeout: Duration::from_millis(1000),
+            retry_after: Duration::from_millis(100),
+        }
+    }
+}
+
+/// All peers that this process talks to, by address.
+pub struct Peers {
+    net: Arc<dyn Net>,
+    hello: Hello,
+    options: PeersOptions,
+    peers: Mutex<HashMap<String, Arc<Peer>>>,
+}
+
+impl Peers {
+    /// Nothing is connected yet.
+    pub fn new(net: Arc<dyn Net>, hello: Hello, options: PeersOptions) -> Arc<Peers> {
+        Arc::new(Peers {
+            net,
+            hello,
+            options,
+            peers: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// The peer at an address (`host:port`); connects only when it is used.
+    pub fn peer(&self, addr: &str) -> Arc<Peer> {
+        let mut peers = self.peers.lock().expect("no panic under this lock");
+        if let Some(peer) = peers.get(addr) {
+            return peer.clone();
+        }
+        let peer = Arc::new(Peer {
+            addr: addr.into(),
+            net: self.net.clone(),
+            hello: self.hello.clone(),
+            options: self.options.clone(),
+            state: tokio::sync::Mutex::new(State::default()),
+        });
+        peers.insert(addr.to_owned(), peer.clone());
+        peer
+    }
+
+    /// Closes every link.
+    pub async fn close(&self) {
+        let peers: Vec<_> = {
+            let mut map = self.peers.lock().expect("no panic under this lock");
+            map.drain().map(|(_, peer)| peer).collect()
+        };
+        for peer in peers {
+            if let Some(lane) = peer.state.lock().await.lane.take() {
+                lane.link.close();
+            }
+        }
+    }
+}
+
+/// One peer.
+pub struct Peer {
+    addr: Arc<str>,
+    net: Arc<dyn Net>,
+    hello: Hello,
+    options: PeersOptions,
+    state: tokio::sync::Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    lane: Option<Lane>,
+    failed: Option<(Instant, String)>,
+}
+
+/// A link to a peer with its open questions.
+#[derive(Clone)]
+pub struct Lane {
+    addr: Arc<str>,
+    link: Arc<Link>,
+    calls: Arc<Calls>,
+}
+
+impl Lane {
+    /// Queues a question at once; the future is its answer. Questions of one lane arrive in the
+    /// order in which they were asked.
+    pub fn ask(
+        &self,
+        service: Service,
+        body: Bytes,
+    ) -> Result<impl Future<Output = Result<Bytes, CallError>> + Send + use<>, CallError> {
+        let broken = CallError::Broken {
+            addr: self.addr.to_string(),
+        };
+        match self.calls.ask(&self.link, service, body) {
+            Ok(answer) => Ok(async move { answer.await.map_err(|_| broken) }),
+            Err(Gone) => Err(broken),
+        }
+    }
+
+    /// The link under it.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+}
+
+impl Peer {
+    /// The peer's address.
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
+    /// Asks and waits for the answer, `limit` at most.
+    pub async fn call(
+        &self,
+        service: Service,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, CallError> {
+        let lane = match timeout(limit, self.lane()).await {
+            Ok(lane) => lane?,
+            Err(_) => {
+                return Err(CallError::Unreachable {
+                    addr: self.addr.to_string(),
+                    reason: "connecting takes too long".to_owned(),
+                });
+            }
+        };
+        let answer = lane.ask(service, body)?;
+        timeout(limit, answer)
+            .await
+            .unwrap_or_else(|_| Err(self.timed_out()))
+    }
+
+    /// The error of an answer that didn't come in time.
+    pub fn timed_out(&self) -> CallError {
+        CallError::Timeout {
+            addr: self.addr.to_string(),
+        }
+    }
+
+    /// A link of its own to this peer, for a protocol that keeps its own account of what is open.
+    /// Frames that arrive on it go to `handler`.
+    pub async fn open(&self, handler: Arc<dyn Handler>) -> Result<Arc<Link>, CallError> {
+        let socket = self.connect().await?;
+        let on_frame = move |link: &Arc<Link>, frame| {
+            handler.frame(link, frame);
+            true
+        };
+        self.start(socket, on_frame, || ())
+    }
+
+    /// A lane of its own, for bulk that shall not stand in the way of other questions.
+    pub async fn own_lane(&self) -> Result<Lane, CallError> {
+        let socket = self.connect().await?;
+        self.make_lane(socket)
+    }
+
+    /// The shared lane to this peer; connects if there is none.
+    pub async fn lane(&self) -> Result<Lane, CallError> {
+        let mut state = self.state.lock().await;
+        if let Some(lane) = state.lane.as_ref().filter(|lane| !lane.link.is_gone()) {
+            return Ok(lane.clone());
+        }
+        if let Some((when, reason)) = &state.failed
+            && when.elapsed() < self.options.retry_after
+        {
+            return Err(CallError::Unreachable {
+                addr: self.addr.to_string(),
+                reason: reason.clone(),
+            });
+        }
+        let socket = match self.connect().await {
+            Ok(socket) => socket,
+            Err(error) => {
+                state.lane = None;
+                state.failed = Some((Instant::now(), error.to_string()));
+                return Err(error);
+            }
+        };
+        let lane = self.make_lane(socket)?;
+        state.lane = Some(lane.clone());
+        state.failed = None;
+        Ok(lane)
+    }
+
+    fn make_lane(&self, socket: Box<dyn Socket>) -> Result<Lane, CallError> {
+        let calls = Arc::new(Calls::default());
+        let (answering, ending) = (calls.clone(), calls.clone());
+        let on_frame = move |_: &Arc<Link>, frame| {
+            if let Some(late) = answering.answer(frame) {
+                tracing::trace!(service = late.service, "an answer that nobody waits for");
+            }
+            true
+        };
+        let link = self.start(socket, on_frame, move || ending.end())?;
+        Ok(Lane {
+            addr: self.addr.clone(),
+            link,
+            calls,
+        })
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Socket>, CallError> {
+        let connecting = self.net.connect(self.addr.to_string());
+        let result = match timeout(self.options.connect_timeout, connecting).await {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err("the connection attempt timed out".to_owned()),
+        };
+        result.map_err(|reason| CallError::Unreachable {
+            addr: self.addr.to_string(),
+            reason,
+        })
+    }
+
+    fn start<F, E>(
+        &self,
+        socket: Box<dyn Socket>,
+        on_frame: F,
+        on_end: E,
+    ) -> Result<Arc<Link>, CallError>
+    where
+        F: FnMut(&Arc<Link>, Frame) -> bool + Send + 'static,
+        E: FnOnce() + Send + 'static,
+    {
+        let link = Link::start(socket, on_frame, on_end);
+        let hello = Bytes::from(self.hello.encode_to_vec());
+        match link.send_now(Frame::new(Service::Hello, 0, hello)) {
+            Ok(()) => Ok(link),
+            Err(_) => Err(CallError::Broken {
+                addr: self.addr.to_string(),
+            }),
+        }
+    }
+}

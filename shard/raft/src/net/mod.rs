@@ -1,0 +1,16 @@
+//! Raft messages over the links between nodes.
+
+mod receive;
+mod send;
+mod snapshot_in;
+mod snapshot_out;
+
+pub use receive::Inbox;
+pub(crate) use receive::Seat;
+pub(crate) use send::DialerFactory;
+
+/// Where nodes are reached.
+pub trait Directory: Send + Sync + 'static {
+    /// The peer address (`host:port`) of a node, if it is known.
+    fn peer_addr(&self, node: u32) -> Option<String>;
+}

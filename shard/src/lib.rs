@@ -1,0 +1,26 @@
+//! The data groups of a node: sequencing, state, reads.
+//!
+//! ```text
+//!  Requests ─▶ Shard ─▶ Sequencer ─▶ raft::Group ─▶ state::GroupState ─▶ engine
+//!                └────▶ Reads ─▶ confirm ─▶ engine
+//! ```
+//!
+//! Deliberately absent so far, with room in the formats: history, transactions, leases, watches,
+//! moves of vnodes.
+
+mod inflight;
+mod list;
+mod metrics;
+mod options;
+mod reads;
+mod revisions;
+mod sequencer;
+mod server;
+mod shard;
+pub mod state;
+
+pub use metrics::describe as describe_metrics;
+pub use options::Options;
+pub use revisions::RevisionSource;
+pub use server::Server;
+pub use shard::{Activations, Led, Shard, ShardParts};

@@ -1,0 +1,99 @@
+//! The metrics of this crate. Handles are resolved once.
+
+use metrics::{Counter, Gauge, Histogram, Unit};
+
+const BATCH_WRITES: &str = "caucus_shard_batch_writes";
+const WRITES: &str = "caucus_shard_writes_total";
+const READS: &str = "caucus_shard_reads_total";
+const READ_ROUND: &str = "caucus_shard_read_round_requests";
+const READ_WAITS: &str = "caucus_shard_read_waits_total";
+const ASK_SECONDS: &str = "caucus_shard_ask_seconds";
+const ASKS_VOID: &str = "caucus_shard_void_asks_total";
+const ASKS_FAILED: &str = "caucus_shard_failed_asks_total";
+const WRITE_QUEUE: &str = "caucus_shard_write_queue_requests";
+const READ_QUEUE: &str = "caucus_shard_read_queue_requests";
+const ENTRY_SECONDS: &str = "caucus_shard_entry_seconds";
+
+/// Gives each metric its unit and meaning.
+pub fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_histogram!(BATCH_WRITES, Unit::Count, "Writes of one log entry");
+    describe_counter!(WRITES, Unit::Count, "Writes by result");
+    describe_counter!(READS, Unit::Count, "Reads by result");
+    describe_histogram!(
+        READ_ROUND,
+        Unit::Count,
+        "Reads that shared one leadership confirmation"
+    );
+    describe_counter!(
+        READ_WAITS,
+        Unit::Count,
+        "Reads that waited for a write of their key"
+    );
+    describe_histogram!(ASK_SECONDS, Unit::Seconds, "Time for a block of revisions");
+    describe_counter!(
+        ASKS_VOID,
+        Unit::Count,
+        "Asks for revisions given up as too slow"
+    );
+    describe_counter!(
+        ASKS_FAILED,
+        Unit::Count,
+        "Asks for revisions without an answer"
+    );
+    describe_gauge!(
+        WRITE_QUEUE,
+        Unit::Count,
+        "Writes waiting in the fullest sequencer queue"
+    );
+    describe_gauge!(
+        READ_QUEUE,
+        Unit::Count,
+        "Reads waiting in the fullest read queue"
+    );
+    describe_histogram!(
+        ENTRY_SECONDS,
+        Unit::Seconds,
+        "Time from proposing an entry to its answer"
+    );
+}
+
+pub(crate) struct Meters {
+    pub(crate) batch_writes: Histogram,
+    pub(crate) written: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) read: Counter,
+    pub(crate) unread: Counter,
+    pub(crate) read_round: Histogram,
+    pub(crate) read_waits: Counter,
+    pub(crate) ask_seconds: Histogram,
+    pub(crate) asks_void: Counter,
+    pub(crate) entry_seconds: Histogram,
+}
+
+impl Meters {
+    pub(crate) fn new() -> Meters {
+        Meters {
+            batch_writes: metrics::histogram!(BATCH_WRITES),
+            written: metrics::counter!(WRITES, "result" => "done"),
+            refused: metrics::counter!(WRITES, "result" => "refused"),
+            failed: metrics::counter!(WRITES, "result" => "failed"),
+            read: metrics::counter!(READS, "result" => "done"),
+            unread: metrics::counter!(READS, "result" => "failed"),
+            read_round: metrics::histogram!(READ_ROUND),
+            read_waits: metrics::counter!(READ_WAITS),
+            ask_seconds: metrics::histogram!(ASK_SECONDS),
+            asks_void: metrics::counter!(ASKS_VOID),
+            entry_seconds: metrics::histogram!(ENTRY_SECONDS),
+        }
+    }
+}
+
+pub(crate) fn ask_failed() {
+    metrics::counter!(ASKS_FAILED).increment(1);
+}
+
+pub(crate) fn queues() -> (Gauge, Gauge) {
+    (metrics::gauge!(WRITE_QUEUE), metrics::gauge!(READ_QUEUE))
+}

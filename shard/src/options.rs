@@ -1,0 +1,33 @@
+//! Settings of the data groups of a node.
+
+use std::time::Duration;
+
+/// Settings that all data groups of a node share.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Writes of one log entry.
+    pub batch_writes_max: usize,
+    /// Bytes of writes in one log entry; the first goes in any case.
+    pub batch_bytes_max: usize,
+    /// Writes that may wait for a group's sequencer.
+    pub queue_writes_max: usize,
+    /// Reads that may wait for a group's confirmation.
+    pub queue_reads_max: usize,
+    /// Log entries of a group under way at the same time.
+    pub entries_under_way_max: usize,
+    /// An ask for revisions that isn't answered within this is void: see `Sequencer`.
+    pub ask_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            batch_writes_max: 1024,
+            batch_bytes_max: 1 << 20,
+            queue_writes_max: 16_384,
+            queue_reads_max: 16_384,
+            entries_under_way_max: 2,
+            ask_timeout: Duration::from_millis(50),
+        }
+    }
+}

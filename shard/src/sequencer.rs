@@ -1,0 +1,324 @@
+//! The sequencer of one group: gathers writes, gets revisions for them, proposes one entry.
+//!
+//! ```text
+//!  queue ─▶ gather all that waits ─▶ ticket ─▶ ask for a block ─▶ propose ─▶ (reply) settle, answer
+//!             ▲                         │ no answer in time: void, ask anew         │
+//!             └──────── overtaken: a new revision ◀─────────────────────────────────┘
+//! ```
+//!
+//! Rules (protocols.md §2): a batch is closed before its ask is sent, and a grant serves only that
+//! batch, in the term in which it was asked for. Everything that carries a revision leaves through this
+//! task, in one order. While a block is under way the next batch gathers, which is all the batching
+//! there is. A write that is not proposed was not applied, and its sender is told so; one that was
+//! proposed and not answered is unknown, and its sender asks again under the same id.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use caucus_api::shard::command::Command as Kind;
+use caucus_api::shard::reply::Body;
+use caucus_api::shard::{Batch, Command, Reply, SessionProgress};
+use caucus_api::{Failure, ReplyTo};
+use caucus_raft::{Group, ProposeError};
+use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout};
+
+use crate::Options;
+use crate::inflight::{InFlight, Ticket};
+use crate::metrics::Meters;
+use crate::revisions::Revisions;
+use crate::state::{Applied, Refusal, Verdict};
+
+/// A write that waits.
+pub(crate) struct WriteJob {
+    pub(crate) call: u64,
+    pub(crate) at_least: u64,
+    pub(crate) key: Bytes,
+    pub(crate) session: u64,
+    pub(crate) encoded: Bytes,
+    pub(crate) deadline: Instant,
+    pub(crate) reply: ReplyTo,
+}
+
+impl WriteJob {
+    pub(crate) fn fail(self, failure: Failure) {
+        (self.reply)(Reply {
+            call: self.call,
+            revision: self.at_least,
+            body: Some(Body::Error(failure.into())),
+        });
+    }
+}
+
+/// How far each session has got, for all groups of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    progress: Mutex<HashMap<u64, SessionProgress>>,
+}
+
+/// Sessions that a node remembers the progress of. A forgotten one only makes groups remember more.
+const SESSIONS_MAX: usize = 10_000;
+
+impl Sessions {
+    pub(crate) fn note(&self, progress: SessionProgress) {
+        let mut known = self.progress.lock().expect("no panic under this lock");
+        if known.len() >= SESSIONS_MAX && !known.contains_key(&progress.session) {
+            known.clear();
+        }
+        let entry = known.entry(progress.session).or_insert(progress);
+        entry.finished_below = entry.finished_below.max(progress.finished_below);
+        entry.stamp = entry.stamp.max(progress.stamp);
+    }
+
+    fn of(&self, sessions: &HashSet<u64>) -> Vec<SessionProgress> {
+        let known = self.progress.lock().expect("no panic under this lock");
+        sessions
+            .iter()
+            .filter_map(|session| known.get(session).copied())
+            .collect()
+    }
+}
+
+/// The sequencer's task and what it works with.
+pub(crate) struct Sequencer {
+    pub(crate) group: Group,
+    pub(crate) queue: mpsc::Receiver<WriteJob>,
+    pub(crate) again: mpsc::Sender<WriteJob>,
+    pub(crate) inflight: Arc<InFlight>,
+    pub(crate) revisions: Revisions,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) options: Options,
+    pub(crate) meters: Arc<Meters>,
+}
+
+impl Sequencer {
+    /// Runs until the queue is closed.
+    pub(crate) async fn run(mut self) {
+        let slots = Arc::new(Semaphore::new(self.options.entries_under_way_max));
+        let mut jobs = Vec::new();
+        let mut held = None;
+        loop {
+            let Ok(slot) = slots.clone().acquire_owned().await else {
+                return;
+            };
+            if !self.gather(&mut jobs, &mut held).await {
+                return;
+            }
+            let leadership = self.group.leadership();
+            if !leadership.here {
+                let leader = leadership.leader;
+                for job in jobs.drain(..) {
+                    job.fail(Failure::NotLeader { leader });
+                }
+                continue;
+            }
+            let batch = std::mem::take(&mut jobs);
+            self.sequence(leadership.term, batch, slot).await;
+        }
+    }
+
+    /// Takes all that waits, up to the limits of an entry. `false`: the queue is closed.
+    async fn gather(&mut self, jobs: &mut Vec<WriteJob>, held: &mut Option<WriteJob>) -> bool {
+        let first = match held.take() {
+            Some(job) => job,
+            None => match self.queue.recv().await {
+                Some(job) => job,
+                None => return false,
+            },
+        };
+        let mut bytes = first.encoded.len();
+        jobs.push(first);
+        while jobs.len() < self.options.batch_writes_max {
+            let Ok(job) = self.queue.try_recv() else {
+                break;
+            };
+            bytes += job.encoded.len();
+            if bytes > self.options.batch_bytes_max {
+                *held = Some(job);
+                break;
+            }
+            jobs.push(job);
+        }
+        let now = Instant::now();
+        if jobs.iter().any(|job| job.deadline <= now) {
+            let (late, live): (Vec<_>, Vec<_>) = std::mem::take(jobs)
+                .into_iter()
+                .partition(|job| job.deadline <= now);
+            *jobs = live;
+            for job in late {
+                job.fail(Failure::Deadline { unknown: false });
+            }
+        }
+        true
+    }
+
+    /// Gets revisions for a batch and proposes it.
+    async fn sequence(&mut self, term: u64, jobs: Vec<WriteJob>, slot: OwnedSemaphorePermit) {
+        if jobs.is_empty() {
+            return;
+        }
+        let keys: Arc<HashSet<Bytes>> = Arc::new(jobs.iter().map(|job| job.key.clone()).collect());
+        let now = Instant::now();
+        let patience = jobs.iter().map(|job| job.deadline).max().unwrap_or(now);
+        let count = jobs.len() as u32;
+        let Some((first_revision, ticket)) = self.ask(term, count, patience, keys).await else {
+            let failure = self.unsequenced();
+            for job in jobs {
+                job.fail(failure.clone());
+            }
+            return;
+        };
+        let sessions = jobs.iter().map(|job| job.session).collect();
+        let batch = Batch {
+            first_revision,
+            writes: jobs.iter().map(|job| job.encoded.clone()).collect(),
+            progress: self.sessions.of(&sessions),
+        };
+        let command = Command {
+            command: Some(Kind::Batch(batch)),
+        };
+        self.meters.batch_writes.record(jobs.len() as f64);
+        let proposed = Instant::now();
+        let answer = self
+            .group
+            .propose(term, command.encode_to_vec().into())
+            .await;
+        let again = self.again.clone();
+        let meters = self.meters.clone();
+        match answer {
+            Ok(answer) => {
+                tokio::spawn(async move {
+                    let result = answer.await;
+                    meters
+                        .entry_seconds
+                        .record(proposed.elapsed().as_secs_f64());
+                    finish(jobs, result, ticket, &again, &meters);
+                    drop(slot);
+                });
+            }
+            Err(error) => finish(jobs, Err(error), ticket, &again, &meters),
+        }
+    }
+
+    /// Why a batch got no revisions. None of it was proposed.
+    fn unsequenced(&self) -> Failure {
+        let leadership = self.group.leadership();
+        match leadership.here {
+            true => Failure::Unavailable {
+                reason: "the placement group grants no revisions".to_owned(),
+                unknown: false,
+            },
+            false => Failure::NotLeader {
+                leader: leadership.leader,
+            },
+        }
+    }
+
+    /// Asks until there is an answer; `None` when leadership in `term` is over, or all who wait have
+    /// run out of time.
+    async fn ask(
+        &mut self,
+        term: u64,
+        count: u32,
+        patience: Instant,
+        keys: Arc<HashSet<Bytes>>,
+    ) -> Option<(u64, Ticket)> {
+        loop {
+            let ticket = self.inflight.open(keys.clone());
+            let started = Instant::now();
+            let asked = self.revisions.ask(count);
+            let granted = timeout(self.options.ask_timeout, asked).await;
+            let leadership = self.group.leadership();
+            let leads = leadership.here && leadership.term == term;
+            match granted {
+                Ok(Some(first)) if leads => {
+                    self.meters
+                        .ask_seconds
+                        .record(started.elapsed().as_secs_f64());
+                    return Some((first, ticket));
+                }
+                Ok(_) | Err(_) => {
+                    // Void: whatever is still granted for it is thrown away, so no read has to
+                    // wait for it.
+                    self.meters.asks_void.increment(1);
+                    ticket.settle();
+                }
+            }
+            if !leads || Instant::now() >= patience {
+                return None;
+            }
+            if matches!(granted, Ok(None)) {
+                // The oracle said no at once; it says the same until it has a leader.
+                tokio::time::sleep(self.options.ask_timeout / 5).await;
+            }
+        }
+    }
+}
+
+/// Answers the writes of an entry.
+fn finish(
+    jobs: Vec<WriteJob>,
+    result: Result<caucus_raft::Reply, ProposeError>,
+    ticket: Ticket,
+    again: &mpsc::Sender<WriteJob>,
+    meters: &Meters,
+) {
+    let failure = match result {
+        Ok(reply) => match reply.take::<Applied>() {
+            Some(applied) => {
+                ticket.settle();
+                return answer(jobs, applied, again, meters);
+            }
+            None => Failure::Internal("an entry was answered with nothing".to_owned()),
+        },
+        Err(ProposeError::NotLeader { leader }) => {
+            ticket.settle();
+            Failure::NotLeader { leader }
+        }
+        Err(ProposeError::Unknown) => Failure::Unavailable {
+            reason: "leadership was lost while the write was under way".to_owned(),
+            unknown: true,
+        },
+        Err(ProposeError::Stopped(reason)) => Failure::Unavailable {
+            reason,
+            unknown: true,
+        },
+    };
+    meters.failed.increment(jobs.len() as u64);
+    for job in jobs {
+        job.fail(failure.clone());
+    }
+}
+
+fn answer(jobs: Vec<WriteJob>, applied: Applied, again: &mpsc::Sender<WriteJob>, meters: &Meters) {
+    for (job, verdict) in jobs.into_iter().zip(applied.verdicts) {
+        let failure = match verdict {
+            Verdict::Done(outcome) => {
+                meters.written.increment(1);
+                (job.reply)(Reply {
+                    call: job.call,
+                    revision: applied.highest.max(job.at_least).max(outcome.revision),
+                    body: Some(Body::Outcome(outcome)),
+                });
+                continue;
+            }
+            Verdict::Refused(Refusal::Overtaken) => {
+                if let Err(full) = again.try_send(job) {
+                    full.into_inner()
+                        .fail(Failure::Busy("the group's queue of writes"));
+                }
+                continue;
+            }
+            Verdict::Refused(Refusal::Moved) => Failure::Moved { epoch: 0 },
+            Verdict::Refused(Refusal::Expired) => Failure::Expired,
+            Verdict::Refused(Refusal::Rules) => Failure::Rules,
+            Verdict::Refused(Refusal::Malformed) => {
+                Failure::Invalid("the write cannot be read".to_owned())
+            }
+        };
+        meters.refused.increment(1);
+        job.fail(failure);
+    }
+}

@@ -1,0 +1,25 @@
+//! The state machine of a data group: commands in, outcomes out.
+//!
+//! ```text
+//!  Command ──▶ GroupState::apply ──▶ owner? seen? rules? revision? ──▶ put / delete ──▶ Outcome
+//!                                     │                                    │
+//!                                     └ Refusal: no trace anywhere         ├ record, vnode record
+//!                                                                          └ de-duplication record
+//! ```
+//!
+//! Invariants: a write on a vnode that the group doesn't own changes nothing; an id executes once;
+//! revisions rise along the log; all that a round of entries changes enters the engine as one batch.
+//! What is kept in memory (vnode records, the de-duplication table) is derived from the engine and
+//! read again when a snapshot takes its place.
+
+mod dedup;
+mod machine;
+mod ownership;
+mod published;
+mod record;
+mod write;
+
+pub use machine::{Applied, GroupState, Refusal, Verdict};
+pub(crate) use ownership::non_empty;
+pub use published::Published;
+pub(crate) use record::decode as decode_record;

@@ -1,0 +1,76 @@
+//! What readers may know of a group's state without asking the state machine.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use caucus_raft::Position;
+use caucus_ring::{Ring, Rules, VnodeSet};
+
+/// The read side of one replica. Written by its state machine only, after the engine has what it says.
+#[derive(Debug, Default)]
+pub struct Published {
+    scope: ArcSwap<Scope>,
+    highest: AtomicU64,
+    hash: Mutex<Hashed>,
+}
+
+/// What a group is there for: changes with moves and rules, not with writes.
+#[derive(Debug, Default)]
+pub struct Scope {
+    /// How keys become vnodes; `None` before the group's first command.
+    pub routing: Option<Routing>,
+    /// The vnodes that it owns.
+    pub owned: VnodeSet,
+}
+
+/// How keys become vnodes.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    /// The ring.
+    pub ring: Arc<Ring>,
+    /// The rules.
+    pub rules: Arc<Rules>,
+}
+
+/// A hash of the whole state, and where in the log it was taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hashed {
+    /// The log index.
+    pub index: u64,
+    /// The term of the entry there.
+    pub term: u64,
+    /// The hash.
+    pub hash: u128,
+}
+
+impl Published {
+    /// The highest revision applied. Load it *before* reading data: what is read is then at or above
+    /// it.
+    pub fn highest(&self) -> u64 {
+        self.highest.load(Ordering::Acquire)
+    }
+
+    /// What the group is there for.
+    pub fn scope(&self) -> arc_swap::Guard<Arc<Scope>> {
+        self.scope.load()
+    }
+
+    /// The latest hash of the state.
+    pub fn hash(&self) -> Hashed {
+        *self.hash.lock().expect("no panic under this lock")
+    }
+
+    pub(super) fn set_scope(&self, scope: Scope) {
+        self.scope.store(Arc::new(scope));
+    }
+
+    pub(super) fn set_position(&self, at: Position, highest: u64, hash: u128) {
+        self.highest.store(highest, Ordering::Release);
+        *self.hash.lock().expect("no panic under this lock") = Hashed {
+            index: at.index,
+            term: at.term,
+            hash,
+        };
+    }
+}

@@ -1,0 +1,88 @@
+"""What the comparison must show. Pure: results in, rows out.
+
+`results` maps `SYSTEM/WORKLOAD` to the JSON report of `caucus bench`, and `caucus-64/idle` to what
+idle nodes use. A row whose results are missing is not measured, and neither reached nor missed.
+"""
+
+import dataclasses
+
+DEFAULT_GROUPS = 6
+MANY_GROUPS = 64
+MEBIBYTE = 1 << 20
+
+
+@dataclasses.dataclass
+class Row:
+    """One target."""
+
+    what: str
+    value: float | None
+    bound: float
+    at_least: bool
+    form: str
+
+    def reached(self):
+        """None if it wasn't measured."""
+        if self.value is None:
+            return None
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def value_text(self):
+        return "-" if self.value is None else self.form.format(self.value)
+
+    def bound_text(self):
+        return ("≥ " if self.at_least else "≤ ") + self.form.format(self.bound)
+
+    def verdict(self):
+        return {None: "not measured", True: "reached", False: "NOT REACHED"}[self.reached()]
+
+
+def ratio(numerator, denominator):
+    """None unless both are there."""
+    return numerator / denominator if numerator is not None and denominator else None
+
+
+def rows(results):
+    """All targets, in the order of the table."""
+
+    def field(name, *path):
+        value = results.get(name)
+        for step in path:
+            value = value.get(step) if value else None
+        return value
+
+    def rate(name):
+        return field(name, "operations_per_s")
+
+    def p99(name):
+        return field(name, "latency_us", "p99")
+
+    table = []
+
+    def times(what, over, under, bound):
+        table.append(Row(what, ratio(rate(over), rate(under)), bound, True, "{:.2f} ×"))
+
+    etcd_p99 = [p99(name) for name in ("etcd-json/put", "etcd-grpc/put") if p99(name)]
+    for groups in (DEFAULT_GROUPS, 1):
+        ours, label = f"caucus-{groups}/put", "1 group" if groups == 1 else f"{groups} groups"
+        times(f"puts, {label}, to etcd's JSON gateway", ours, "etcd-json/put", 5)
+        times(f"puts, {label}, to etcd's gRPC", ours, "etcd-grpc/put", 3)
+        latency = ratio(p99(ours), min(etcd_p99, default=None))
+        table.append(Row(f"p99 of puts, {label}, to etcd's better one", latency, 1, False, "{:.2f} ×"))
+    ours = f"caucus-{DEFAULT_GROUPS}/get"
+    times("linearizable gets to etcd's JSON gateway", ours, "etcd-json/get", 8)
+    times("linearizable gets to etcd's gRPC", ours, "etcd-grpc/get", 5)
+    times("linearizable gets to ZooKeeper's stale reads", ours, "zookeeper/get", 1)
+    batch = rate(f"caucus-{DEFAULT_GROUPS}/batch")
+    table.append(Row("keys/s in batches of 100", batch, 60_000, True, "{:,.0f}"))
+
+    def cost(name):
+        return field(name, "servers", "cpu_us_per_operation")
+
+    many = ratio(cost(f"caucus-{MANY_GROUPS}/put-16-a-group"), cost("caucus-1/put-16-a-group"))
+    table.append(Row(f"CPU a put, {MANY_GROUPS} groups to 1, 16 clients a group", many, 1.25, False, "{:.2f} ×"))
+    idle = f"caucus-{MANY_GROUPS}/idle"
+    table.append(Row(f"{MANY_GROUPS} idle groups, 3 nodes: % of one core", field(idle, "cpu_percent"), 5, False, "{:.1f}"))
+    resident = ratio(field(idle, "rss_bytes_a_node"), MEBIBYTE)
+    table.append(Row(f"{MANY_GROUPS} idle groups: MiB resident a node", resident, 250, False, "{:.0f}"))
+    return table

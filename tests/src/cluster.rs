@@ -1,0 +1,255 @@
+//! A cluster of real processes, made by `caucus dev`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::http::Client;
+use crate::ports;
+use crate::process::{Process, command, is_alive, send};
+use crate::wait::{wait_for, wait_until};
+
+/// Generous: two cores may be busy with everything else.
+pub const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// One cluster at a time in a test binary: elections are timed, and two clusters would make each
+/// other's late.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// What a cluster is made with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Nodes.
+    pub nodes: u32,
+    /// Further options of `caucus dev`.
+    pub args: Vec<String>,
+}
+
+impl Options {
+    /// So many nodes, all else as it is by default.
+    pub fn nodes(nodes: u32) -> Options {
+        Options {
+            nodes,
+            args: Vec::new(),
+        }
+    }
+
+    /// With a field of the configuration.
+    pub fn set(mut self, assignment: &str) -> Options {
+        self.args
+            .extend(["--set".to_owned(), assignment.to_owned()]);
+        self
+    }
+}
+
+/// A running cluster, or one that is down and has data.
+#[derive(Debug)]
+pub struct Cluster {
+    options: Options,
+    port: u16,
+    dev: Option<Process>,
+    revived: Vec<Option<Process>>,
+    data: PathBuf,
+    /// Once it has served its addresses are known to it, and stay.
+    has_served: bool,
+    // Dropped after the processes.
+    dir: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Cluster {
+    /// Starts a new cluster and waits until it serves.
+    pub fn start(options: Options) -> Cluster {
+        let mut cluster = Cluster::prepare(options);
+        cluster.up();
+        cluster
+    }
+
+    /// A cluster that isn't started yet.
+    pub fn prepare(options: Options) -> Cluster {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Cluster {
+            port: ports::free_base(options.nodes),
+            revived: (0..options.nodes).map(|_| None).collect(),
+            data: dir.path().join("data"),
+            dev: None,
+            has_served: false,
+            options,
+            dir,
+            _turn: turn,
+        }
+    }
+
+    /// Starts all nodes on what data there is, and waits until they serve.
+    pub fn up(&mut self) {
+        assert!(self.dev.is_none(), "it is up");
+        let mut attempts = 3;
+        loop {
+            attempts -= 1;
+            let mut dev = self.spawn();
+            let outcome = wait_for("the cluster to serve", START_LIMIT, || {
+                let ready = dev.stdout().contains("ready ");
+                ready.then_some(Ok(())).or_else(|| dev.ended().map(Err))
+            });
+            match outcome {
+                Ok(()) => {
+                    self.has_served = true;
+                    return self.dev = Some(dev);
+                }
+                // Somebody took a port since we looked.
+                Err(_) if attempts > 0 && dev.stderr().contains("in use") && !self.has_served => {
+                    drop(dev);
+                    // What can't be removed is a mount of the test's own, and empty enough.
+                    let _ = std::fs::remove_dir_all(&self.data);
+                    self.port = ports::free_base(self.options.nodes);
+                }
+                Err(status) => panic!("caucus dev: {status}\n{}", dev.stderr()),
+            }
+        }
+    }
+
+    fn spawn(&self) -> Process {
+        let (nodes, port) = (self.options.nodes.to_string(), self.port.to_string());
+        let data = self.data.to_str().expect("a plain path");
+        let args = [
+            "dev",
+            "--nodes",
+            &nodes,
+            "--port",
+            &port,
+            "--data-dir",
+            data,
+        ];
+        let mut command = command(&args);
+        command.args(&self.options.args);
+        Process::start(command, self.dir.path(), "dev")
+    }
+
+    /// The numbers of the nodes.
+    pub fn nodes(&self) -> std::ops::RangeInclusive<u32> {
+        1..=self.options.nodes
+    }
+
+    /// Where the clients of a node connect to.
+    pub fn address(&self, node: u32) -> String {
+        let index = u16::try_from(node - 1).expect("few nodes");
+        format!("127.0.0.1:{}", self.port + 10 * index)
+    }
+
+    /// The URLs of all nodes, separated by commas.
+    pub fn endpoints(&self) -> String {
+        let urls = self
+            .nodes()
+            .map(|node| format!("http://{}", self.address(node)));
+        urls.collect::<Vec<_>>().join(",")
+    }
+
+    /// A client of one node, which goes to no other.
+    pub fn client(&self, node: u32) -> Client {
+        Client::new(&self.address(node))
+    }
+
+    /// Where everything of this test is.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A node's data directory.
+    pub fn node_dir(&self, node: u32) -> PathBuf {
+        self.data.join(format!("node-{node}"))
+    }
+
+    /// The process of `caucus dev`.
+    pub fn dev(&mut self) -> &mut Process {
+        self.dev.as_mut().expect("it is up")
+    }
+
+    /// The process of a node.
+    pub fn pid(&self, node: u32) -> u32 {
+        if let Some(process) = &self.revived[node as usize - 1] {
+            return process.pid();
+        }
+        let said = self.dev.as_ref().expect("it is up").stderr();
+        let begin = format!("node {node} pid ");
+        let line = said.lines().find_map(|line| line.strip_prefix(&begin));
+        let pid = line.and_then(|rest| rest.split(' ').next()?.parse().ok());
+        pid.expect("dev names the process of each node")
+    }
+
+    /// Ends a node with SIGKILL.
+    pub fn kill(&mut self, node: u32) {
+        let pid = self.pid(node);
+        send(pid, Signal::KILL);
+        if let Some(mut process) = self.revived[node as usize - 1].take() {
+            process.wait(STOP_LIMIT);
+        }
+        wait_until("a killed node to be gone", STOP_LIMIT, || !is_alive(pid));
+    }
+
+    /// Starts a node that was killed, beside `caucus dev`, which won't; waits until it serves.
+    pub fn revive(&mut self, node: u32) {
+        let config = self.node_dir(node).join("caucus.toml");
+        let config = config.to_str().expect("a plain path");
+        let name = format!("node-{node}");
+        let process = Process::start(command(&["server", "--config", config]), self.dir(), &name);
+        self.revived[node as usize - 1] = Some(process);
+        self.await_ready(node);
+    }
+
+    /// Waits until a node says that it serves.
+    pub fn await_ready(&self, node: u32) {
+        let mut client = self.client(node);
+        wait_until("a node to serve", START_LIMIT, || {
+            client
+                .request("GET", "/readyz", &[], b"")
+                .is_ok_and(|answer| answer.status == 200)
+        });
+    }
+
+    /// Ends all nodes with SIGKILL, as nearly at once as can be.
+    pub fn kill_all(&mut self) {
+        let pids: Vec<u32> = self.nodes().map(|node| self.pid(node)).collect();
+        for pid in &pids {
+            send(*pid, Signal::KILL);
+        }
+        self.revived.iter_mut().for_each(|process| *process = None);
+        for pid in pids {
+            wait_until("a killed node to be gone", STOP_LIMIT, || !is_alive(pid));
+        }
+        // With no node left `dev` has nothing to do.
+        let mut dev = self.dev.take().expect("it is up");
+        assert_eq!(dev.wait(STOP_LIMIT), Some(1), "{}", dev.stderr());
+    }
+
+    /// Ends everything in good order.
+    pub fn down(&mut self) {
+        for process in self.revived.iter_mut().filter_map(Option::take) {
+            let mut process = process;
+            process.signal(Signal::TERM);
+            assert_eq!(process.wait(STOP_LIMIT), Some(0), "{}", process.stderr());
+        }
+        let mut dev = self.dev.take().expect("it is up");
+        dev.signal(Signal::TERM);
+        assert_eq!(dev.wait(STOP_LIMIT), Some(0), "{}", dev.stderr());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for file in ["dev.err", "node-1.err", "node-2.err", "node-3.err"] {
+                let text = std::fs::read_to_string(self.dir.path().join(file)).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(40).collect();
+                for line in tail.into_iter().rev() {
+                    eprintln!("{file}: {line}");
+                }
+            }
+        }
+        // Killing `dev` takes its nodes along: they asked the system for that.
+    }
+}
