@@ -37,6 +37,10 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
 use fatal::Fatal;
 
+/// Requests are many small allocations on several threads, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match execute(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -182,13 +182,11 @@ impl Reads {
             return Err(Failure::Moved { epoch: 0 });
         }
         let view = self.group.view();
-        let listed = list::list(
-            view.engine().snapshot().as_ref(),
-            view.storage(),
-            &asked,
-            list,
-        )
-        .map_err(engine_failure)?;
+        let snapshot = view.engine().snapshot();
+        // After the snapshot: it then names every vnode that holds keys in it.
+        let occupied = asked.intersection(&self.published.occupied());
+        let listed = list::list(snapshot.as_ref(), view.storage(), &occupied, list)
+            .map_err(engine_failure)?;
         let revisions = listed.items.iter().filter_map(|item| item.record.as_ref());
         let revision = revisions.map(|record| record.mod_revision).max();
         Ok((Body::Listed(listed), revision.unwrap_or(0)))

@@ -52,9 +52,10 @@ async fn describe_cluster(router: &Router, uri: &Uri) -> Result<Value, Problem> 
                 .clone()
                 .find(|replica| replica.id.0 == leads.replica)
         });
-        router
-            .leader(group.id)
-            .or(replica.map(|replica| replica.node))
+        // What a router knows is from its last request of that group, which may be long ago.
+        replica
+            .map(|replica| replica.node)
+            .or_else(|| router.leader(group.id))
     };
     let shares = shares(&map);
     let groups: Vec<Value> = map

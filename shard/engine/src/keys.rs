@@ -13,6 +13,7 @@
 //!   6 TXN      reserved
 //!   7 VNODE    vnode u16                                     one record a vnode
 //!   8 SESSION  session u64                                   how far a client has got
+//!   9 JOURNAL  log index u64                                 changes of vnode records
 //! Space::Log, storage id > 0
 //!   1 LOG_META record u8                                     vote, purged, ...
 //!   2 ENTRY    index u64                                     one log entry
@@ -58,6 +59,8 @@ pub mod state_kind {
     pub const VNODE: u8 = 7;
     /// Progress of clients.
     pub const SESSION: u8 = 8;
+    /// Changes of vnode records since these were written.
+    pub const JOURNAL: u8 = 9;
 }
 
 /// Kinds in [`Space::Log`](crate::Space::Log).
@@ -147,6 +150,11 @@ pub fn current(storage: StorageId, vnode: u16, user_key: &[u8]) -> Bytes {
 pub fn parse_current(storage: StorageId, key: &[u8]) -> Option<(u16, &[u8])> {
     let (vnode, user_key) = rest(key, storage, state_kind::CURRENT)?.split_first_chunk::<2>()?;
     Some((u16::from_be_bytes(*vnode), user_key))
+}
+
+/// What a round of applies that ended at `index` changed in vnode records.
+pub fn journal(storage: StorageId, index: u64) -> Bytes {
+    key(storage, state_kind::JOURNAL, &[&index.to_be_bytes()])
 }
 
 /// How far a client session has got.

@@ -18,7 +18,7 @@ const ID: keys::StorageId = 0x0102_0304;
 
 #[test]
 fn keys_are_frozen() {
-    let table: [(Bytes, &str); 12] = [
+    let table: [(Bytes, &str); 13] = [
         (keys::node(9), "000000000109"),
         (
             keys::pointer(5, 6),
@@ -40,6 +40,7 @@ fn keys_are_frozen() {
         (keys::dedup(ID, 8), "01020304040000000000000008"),
         (keys::vnode(ID, 0x1234), "01020304071234"),
         (keys::session(ID, 9), "01020304080000000000000009"),
+        (keys::journal(ID, 10), "0102030409000000000000000a"),
     ];
     for (key, wanted) in table {
         assert_eq!(hex(&key), wanted);
@@ -58,8 +59,9 @@ fn kinds_are_frozen() {
         s::TXN,
         s::VNODE,
         s::SESSION,
+        s::JOURNAL,
     ];
-    assert_eq!(state, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(state, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
     assert_eq!([log_kind::META, log_kind::ENTRY], [1, 2]);
     assert_eq!([node_kind::NODE, node_kind::POINTER], [1, 2]);
 }

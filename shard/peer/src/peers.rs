@@ -200,13 +200,19 @@ impl Peer {
             Ok(socket) => socket,
             Err(error) => {
                 state.lane = None;
-                state.failed = Some((Instant::now(), error.to_string()));
+                // Said once, not at each of the attempts that follow.
+                if state.failed.is_none() {
+                    tracing::warn!(addr = %self.addr, %error, "a peer is out of reach");
+                }
+                state.failed = Some((Instant::now(), error.reason()));
                 return Err(error);
             }
         };
         let lane = self.make_lane(socket)?;
         state.lane = Some(lane.clone());
-        state.failed = None;
+        if state.failed.take().is_some() {
+            tracing::info!(addr = %self.addr, "a peer is within reach again");
+        }
         Ok(lane)
     }
 

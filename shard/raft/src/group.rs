@@ -224,6 +224,10 @@ fn follow_leadership(raft: Raft, meters: Arc<metrics::Group>) -> watch::Receiver
             });
             if server.changed().await.is_err() {
                 // A replica that has stopped leads no more, whatever it said last.
+                sender.send_modify(|last| {
+                    last.here = false;
+                    last.leader = None;
+                });
                 return;
             }
         }

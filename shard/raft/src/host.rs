@@ -160,7 +160,9 @@ impl Host {
     /// Stops a replica and removes its data.
     pub async fn wipe(&self, group: u32, replica: u64) -> Result<(), HostError> {
         self.stop(group, replica).await;
+        // Before the log goes: a mark without its log would put the replica in doubt.
         self.marks.forget(group, replica);
+        self.write_marks(Vec::new()).await;
         Ok(self.places.wipe(group, replica)?)
     }
 

@@ -24,6 +24,8 @@ mod metrics;
 mod net;
 mod options;
 mod state;
+#[cfg(test)]
+mod tests;
 mod types;
 mod wire;
 

@@ -21,7 +21,7 @@ pub(crate) struct Vote {
     pub(crate) committed: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Message)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Message)]
 pub(crate) struct LogId {
     #[prost(uint64, tag = "1")]
     pub(crate) term: u64,

@@ -61,6 +61,8 @@ pub struct GroupState {
     highest: u64,
     /// Whether the scope must be published with the next position.
     rescoped: bool,
+    /// The index of the last command of this round.
+    round_end: u64,
     dedup_items_max: usize,
 }
 
@@ -75,6 +77,7 @@ impl GroupState {
             dedup: Dedup::new(0, ITEMS_MAX),
             highest: 0,
             rescoped: false,
+            round_end: 0,
             dedup_items_max: ITEMS_MAX,
         };
         (state, published)
@@ -183,7 +186,14 @@ impl GroupState {
         if revision <= self.highest {
             return Ok(Verdict::Refused(Refusal::Overtaken));
         }
-        let outcome = execute(txn, &mut self.vnodes, vnode, &write, revision)?;
+        let outcome = execute(
+            txn,
+            &mut self.vnodes,
+            &self.published,
+            vnode,
+            &write,
+            revision,
+        )?;
         self.highest = revision;
         executed.items.push(DedupItem {
             session: id.session,
@@ -229,6 +239,7 @@ impl StateMachine for GroupState {
         };
         self.highest = position.highest;
         self.vnodes = Ownership::load(state)?;
+        self.published.set_occupied(self.vnodes.occupied());
         self.dedup = load_dedup(state, position.floor, self.dedup_items_max)?;
         self.rescoped = true;
         Ok(())
@@ -241,6 +252,7 @@ impl StateMachine for GroupState {
         command: Bytes,
         wanted: bool,
     ) -> Result<Reply, caucus_engine::Error> {
+        self.round_end = at.index;
         let command = Command::decode(command).ok().and_then(|c| c.command);
         match command {
             Some(Kind::Bootstrap(bootstrap)) => {
@@ -260,7 +272,7 @@ impl StateMachine for GroupState {
     }
 
     fn finish(&mut self, txn: &mut Txn) -> Result<(), caucus_engine::Error> {
-        self.vnodes.write(txn);
+        self.vnodes.write(txn, self.round_end);
         let position = PositionRecord {
             highest: self.highest,
             floor: self.dedup.floor(),

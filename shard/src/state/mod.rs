@@ -20,6 +20,5 @@ mod record;
 mod write;
 
 pub use machine::{Applied, GroupState, Refusal, Verdict};
-pub(crate) use ownership::non_empty;
 pub use published::Published;
 pub(crate) use record::decode as decode_record;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use caucus_raft::Position;
-use caucus_ring::{Ring, Rules, VnodeSet};
+use caucus_ring::{Ring, Rules, Vnode, VnodeSet};
 
 /// The read side of one replica. Written by its state machine only, after the engine has what it says.
 #[derive(Debug, Default)]
@@ -13,6 +13,8 @@ pub struct Published {
     scope: ArcSwap<Scope>,
     highest: AtomicU64,
     hash: Mutex<Hashed>,
+    /// Never shrinks but when the state is read anew.
+    occupied: Mutex<VnodeSet>,
 }
 
 /// What a group is there for: changes with moves and rules, not with writes.
@@ -59,6 +61,24 @@ impl Published {
     /// The latest hash of the state.
     pub fn hash(&self) -> Hashed {
         *self.hash.lock().expect("no panic under this lock")
+    }
+
+    /// Vnodes that hold keys, and perhaps some that did. Read it *after* taking an engine snapshot: it
+    /// is raised before the engine has what makes a vnode occupied.
+    pub fn occupied(&self) -> VnodeSet {
+        self.lock_occupied().clone()
+    }
+
+    pub(super) fn set_occupied(&self, occupied: VnodeSet) {
+        *self.lock_occupied() = occupied;
+    }
+
+    pub(super) fn occupy(&self, vnode: Vnode) {
+        self.lock_occupied().insert(vnode);
+    }
+
+    fn lock_occupied(&self) -> std::sync::MutexGuard<'_, VnodeSet> {
+        self.occupied.lock().expect("no panic under this lock")
     }
 
     pub(super) fn set_scope(&self, scope: Scope) {

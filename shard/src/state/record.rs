@@ -52,6 +52,22 @@ pub(super) struct VnodeRecord {
     pub(super) move_id: u64,
 }
 
+/// Vnode records that one round of applies changed, until they are written themselves.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct JournalRecord {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) changes: Vec<VnodeChange>,
+}
+
+/// One vnode's record as of then.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct VnodeChange {
+    #[prost(uint32, tag = "1")]
+    pub(super) vnode: u32,
+    #[prost(message, required, tag = "2")]
+    pub(super) record: VnodeRecord,
+}
+
 /// [`VnodeRecord::state`] of a vnode that is served.
 pub(super) const OWNED: u32 = 1;
 

@@ -9,6 +9,7 @@ use caucus_raft::Txn;
 use caucus_ring::Vnode;
 use prost::Message;
 
+use super::Published;
 use super::ownership::Ownership;
 use super::record;
 
@@ -16,6 +17,7 @@ use super::record;
 pub(super) fn execute(
     txn: &mut Txn,
     vnodes: &mut Ownership,
+    published: &Published,
     vnode: Vnode,
     write: &Write,
     revision: u64,
@@ -40,7 +42,10 @@ pub(super) fn execute(
             let new = successor(put, old.as_ref(), revision);
             let bytes = Bytes::from(new.encode_to_vec());
             let new_hash = record::hash(&write.key, &bytes);
-            vnodes.changed(vnode, i64::from(old.is_none()), old_hash, new_hash);
+            let came = i64::from(old.is_none());
+            if vnodes.changed(vnode, came, old_hash, new_hash) {
+                published.occupy(vnode);
+            }
             txn.put(at, bytes);
             Ok(Outcome {
                 kind: Kind::Put as i32,

@@ -19,4 +19,6 @@ mod writer;
 pub(crate) use mark::{Mark, Marks};
 pub(crate) use read::OpenError;
 pub(crate) use store::{Log, LogHandle, LogPlace};
+#[cfg(test)]
+pub(crate) use writer::stopped;
 pub(crate) use writer::{Op, Writer};

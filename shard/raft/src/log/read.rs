@@ -45,6 +45,7 @@ pub(super) fn load(place: &LogPlace, engine: &dyn Engine) -> Result<Inner, OpenE
         last_chain: chain,
         tail: Tail::new(place.tail_bytes_max),
         durable: Durable::default(),
+        truncations: 0,
         bytes: Bytecount::default(),
     };
     let all = keys::entries_from(place.storage, 0);
@@ -117,7 +118,9 @@ impl Log {
     /// Entries of `start..end` in order, as many as fit into `bytes`, the first in any case.
     fn read(&self, start: u64, end: u64, mut bytes: usize) -> io::Result<Vec<Entry>> {
         let mut out: Vec<Entry> = Vec::new();
-        let mut next = start;
+        // Before the purge position there is nothing, neither in the engine nor in the cache.
+        let purged = self.lock().purged.map_or(0, |purged| purged.index + 1);
+        let mut next = start.max(purged);
         while next < end {
             let cached_from = {
                 let inner = self.lock();

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use bytes::Bytes;
 use caucus_engine::record::{CHAIN_START, encode_record};
@@ -43,8 +43,11 @@ pub(crate) struct Log {
     pub(super) inner: Mutex<Inner>,
     writer: Writer,
     marks: Arc<Marks>,
-    /// The last index that the engine holds; nothing beyond it is applied.
+    /// All before this index is in the engine; nothing from it on is applied.
     written: watch::Sender<u64>,
+    /// Why the engine refused a write. What follows that write must not be written either: it would
+    /// leave a hole.
+    broken: OnceLock<caucus_engine::Error>,
 }
 
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub(super) struct Inner {
     pub(super) last_chain: u64,
     pub(super) tail: Tail,
     pub(super) durable: Durable,
+    /// How often the log was truncated since it was opened.
+    pub(super) truncations: u64,
     pub(super) bytes: Bytecount,
 }
 
@@ -126,14 +131,15 @@ impl Log {
         {
             return Err(super::read::OpenError::InDoubt(missing));
         }
-        let last = inner.last.map_or(0, |last| last.index);
+        let written = inner.last.map_or(0, |last| last.index + 1);
         Ok(Arc::new(Log {
             place,
             engine,
             inner: Mutex::new(inner),
             writer,
             marks,
-            written: watch::Sender::new(last),
+            written: watch::Sender::new(written),
+            broken: OnceLock::new(),
         }))
     }
 
@@ -143,25 +149,51 @@ impl Log {
 
     /// Waits until the entry at `index` is in the engine.
     pub(crate) async fn wait_written(&self, index: u64) -> io::Result<()> {
-        if *self.written.borrow() >= index {
+        if *self.written.borrow() > index {
             return Ok(());
         }
         let mut written = self.written.subscribe();
-        let seen = written.wait_for(|written| *written >= index).await;
+        let seen = written.wait_for(|written| *written > index).await;
         seen.map(|_| ()).map_err(|_| stopped())
+    }
+
+    /// The last entry, written or not.
+    #[cfg(test)]
+    pub(crate) fn last(&self) -> Option<wire::LogId> {
+        self.lock().last
+    }
+
+    /// For a suite that applies entries which were never in a log.
+    #[cfg(test)]
+    pub(crate) fn pretend_written(&self) {
+        self.written.send_replace(u64::MAX);
     }
 
     pub(super) fn set_written(&self, index: u64) {
         self.written.send_if_modified(|written| {
-            let rises = index > *written;
-            *written = index.max(*written);
+            let rises = index >= *written;
+            *written = (index + 1).max(*written);
             rises
         });
         self.lock().tail.shrink(index);
     }
 
-    pub(super) fn set_durable(&self, last: wire::LogId) {
-        self.lock().durable.last = Some(last);
+    /// `truncations`: how often the log had been truncated when the entry was appended. An entry
+    /// that is durable but truncated meanwhile says nothing about the log as it is now.
+    pub(super) fn set_durable(&self, last: wire::LogId, truncations: u64) {
+        let mut inner = self.lock();
+        if inner.truncations == truncations {
+            inner.durable.last = Some(last);
+        }
+    }
+
+    pub(super) fn broken(&self) -> Option<&caucus_engine::Error> {
+        self.broken.get()
+    }
+
+    pub(super) fn set_broken(&self, error: &caucus_engine::Error) {
+        // The first error is the cause, the others follow from it.
+        let _ = self.broken.set(error.clone());
     }
 
     pub(super) fn set_durable_vote(&self, vote: wire::Vote) {
@@ -194,7 +226,7 @@ impl Log {
     fn take_in(
         &self,
         entries: impl IntoIterator<Item = Entry>,
-    ) -> (WriteBatch, Option<wire::LogId>) {
+    ) -> (WriteBatch, Option<wire::LogId>, u64) {
         let mut inner = self.lock();
         let mut batch = WriteBatch::new();
         for entry in entries {
@@ -212,16 +244,17 @@ impl Log {
             inner.last = Some(id);
             inner.last_chain = chain;
         }
-        (batch, inner.last)
+        (batch, inner.last, inner.truncations)
     }
 
-    async fn write(&self, batch: WriteBatch) -> io::Result<()> {
+    async fn write(self: &Arc<Self>, batch: WriteBatch) -> io::Result<()> {
         let (done, written) = oneshot::channel();
-        self.writer.push(Op::Written { batch, done }).await?;
+        let log = self.clone();
+        self.writer.push(Op::Written { log, batch, done }).await?;
         written.await.map_err(|_| stopped())?
     }
 
-    async fn truncate(&self, kept: Option<wire::LogId>) -> io::Result<()> {
+    async fn truncate(self: &Arc<Self>, kept: Option<wire::LogId>) -> io::Result<()> {
         let storage = self.place.storage;
         let from = kept.map_or(0, |kept| kept.index + 1);
         let chain = match kept {
@@ -236,6 +269,7 @@ impl Log {
                 .truncate_after(kept.map_or(0, |kept| kept.index));
             inner.last = kept;
             inner.last_chain = chain;
+            inner.truncations += 1;
             if inner.durable.last.is_some_and(|last| last.index >= from) {
                 inner.durable.last = kept;
             }
@@ -250,13 +284,12 @@ impl Log {
         let mut batch = WriteBatch::new();
         batch.delete_range(Space::Log, keys::entries_from(storage, from));
         self.write(batch).await?;
-        let last = from.saturating_sub(1);
         self.written
-            .send_modify(|written| *written = last.min(*written));
+            .send_modify(|written| *written = from.min(*written));
         Ok(())
     }
 
-    async fn purge(&self, upto: wire::LogId) -> io::Result<()> {
+    async fn purge(self: &Arc<Self>, upto: wire::LogId) -> io::Result<()> {
         let storage = self.place.storage;
         let known = self.lock().last.is_some_and(|last| last.index > upto.index);
         // Beyond the end of the log (after a snapshot) the chain starts anew.
@@ -350,7 +383,7 @@ impl RaftLogStorage<TypeConfig> for LogHandle {
         I: IntoIterator<Item = Entry> + Send,
         I::IntoIter: Send,
     {
-        let (batch, last) = self.0.take_in(entries);
+        let (batch, last, truncations) = self.0.take_in(entries);
         let Some(last) = last else {
             callback.io_completed(Ok(()));
             return Ok(());
@@ -361,6 +394,7 @@ impl RaftLogStorage<TypeConfig> for LogHandle {
                 log: self.0.clone(),
                 batch,
                 last,
+                truncations,
                 done: callback,
             })
             .await

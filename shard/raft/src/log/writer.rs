@@ -29,6 +29,7 @@ pub(crate) enum Op {
         log: Arc<Log>,
         batch: WriteBatch,
         last: wire::LogId,
+        truncations: u64,
         done: IOFlushed<TypeConfig>,
     },
     /// A vote: answered when durable.
@@ -41,6 +42,7 @@ pub(crate) enum Op {
     /// A truncation or purge: answered when written. The write-ahead log orders it before all that
     /// is written later.
     Written {
+        log: Arc<Log>,
         batch: WriteBatch,
         done: oneshot::Sender<io::Result<()>>,
     },
@@ -73,6 +75,10 @@ async fn run(engine: Arc<dyn Engine>, mut queue: mpsc::Receiver<Op>) {
     let meters = metrics::LogWriter::new();
     let mut ops = Vec::with_capacity(BATCH_OPS_MAX);
     while queue.recv_many(&mut ops, BATCH_OPS_MAX).await > 0 {
+        refuse_broken(&mut ops);
+        if ops.is_empty() {
+            continue;
+        }
         let started = Instant::now();
         let mut batch = WriteBatch::new();
         for op in &mut ops {
@@ -81,6 +87,8 @@ async fn run(engine: Arc<dyn Engine>, mut queue: mpsc::Receiver<Op>) {
         meters.batch(ops.len(), batch.size_bytes());
         if let Err(error) = engine.write(batch.essential()) {
             tracing::error!(%error, "the Raft log cannot be written");
+            // None of these logs may go on: what comes next would stand after a hole.
+            ops.iter().for_each(|op| op.log().set_broken(&error));
             ops.drain(..).for_each(|op| op.fail(&error));
             continue;
         }
@@ -105,6 +113,19 @@ async fn run(engine: Arc<dyn Engine>, mut queue: mpsc::Receiver<Op>) {
     }
 }
 
+/// Fails what belongs to a log that has lost a write.
+fn refuse_broken(ops: &mut Vec<Op>) {
+    if ops.iter().all(|op| op.log().broken().is_none()) {
+        return;
+    }
+    for op in std::mem::take(ops) {
+        match op.log().broken().cloned() {
+            Some(error) => op.fail(&error),
+            None => ops.push(op),
+        }
+    }
+}
+
 /// Answers those that need no sync; gives back the others.
 fn written(ops: impl Iterator<Item = Op>) -> Vec<Op> {
     let mut waiting = Vec::new();
@@ -125,6 +146,12 @@ fn written(ops: impl Iterator<Item = Op>) -> Vec<Op> {
 }
 
 impl Op {
+    fn log(&self) -> &Arc<Log> {
+        match self {
+            Op::Append { log, .. } | Op::Vote { log, .. } | Op::Written { log, .. } => log,
+        }
+    }
+
     fn take_batch(&mut self) -> WriteBatch {
         match self {
             Op::Append { batch, .. } | Op::Vote { batch, .. } | Op::Written { batch, .. } => {
@@ -136,9 +163,13 @@ impl Op {
     fn succeed(self) {
         match self {
             Op::Append {
-                log, last, done, ..
+                log,
+                last,
+                truncations,
+                done,
+                ..
             } => {
-                log.set_durable(last);
+                log.set_durable(last, truncations);
                 done.io_completed(Ok(()));
             }
             Op::Vote {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use caucus_peer::{CallError, Peer, Peers, Service};
+use caucus_peer::{CallError, Lane, Peer, Peers, Service};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, Stream};
@@ -91,6 +91,12 @@ impl Dialer {
                 self.node
             ))),
         }
+    }
+
+    async fn lane(&self) -> Result<(Arc<Peer>, Lane), RPCError<TypeConfig>> {
+        let peer = self.peer().map_err(RPCError::Unreachable)?;
+        let lane = peer.lane().await.map_err(rpc_error)?;
+        Ok((peer, lane))
     }
 
     async fn call(
@@ -182,7 +188,7 @@ type Appended<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCErro
 impl NetStreamAppend<TypeConfig> for Dialer {
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         option: RPCOption,
     ) -> BoxFuture<'s, Result<Appended<'s>, RPCError<TypeConfig>>>
     where
@@ -190,8 +196,15 @@ impl NetStreamAppend<TypeConfig> for Dialer {
     {
         static STREAMS: AtomicU64 = AtomicU64::new(1);
         Box::pin(async move {
-            let peer = self.peer().map_err(RPCError::Unreachable)?;
-            let lane = peer.lane().await.map_err(rpc_error)?;
+            let (peer, lane) = match self.lane().await {
+                Ok(found) => found,
+                Err(error) => {
+                    // openraft waits out its backoff where a request is taken: without one taken it
+                    // would be here again at once, for as long as the peer is down.
+                    input.next().await;
+                    return Err(error);
+                }
+            };
             let stream = STREAMS.fetch_add(1, Ordering::Relaxed);
             let (to, service) = (self.to, self.service);
             let limit = match service {

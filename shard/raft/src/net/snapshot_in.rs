@@ -9,19 +9,18 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::snapshot_out::add_to_hash;
 use crate::metrics;
-use crate::state::{Places, StateSnapshot};
+use crate::state::{Places, Staged, StateSnapshot};
 use crate::types::Raft;
 use crate::wire;
 
 /// One transfer under way.
 pub(super) struct Staging {
     engine: Arc<dyn Engine>,
-    storage: keys::StorageId,
+    /// `None`: the state has taken over, or is being installed.
+    staged: Option<Staged>,
     sequence: u64,
     pairs: u64,
     hash: Xxh3,
-    /// The state has taken over, or is being installed: it isn't ours to remove.
-    handed_over: bool,
 }
 
 impl Staging {
@@ -30,12 +29,11 @@ impl Staging {
         places: &Places,
     ) -> Result<Staging, caucus_engine::Error> {
         Ok(Staging {
-            storage: places.allocate()?,
+            staged: Some(Staged::new(engine.clone(), places)?),
             engine,
             sequence: 0,
             pairs: 0,
             hash: Xxh3::new(),
-            handed_over: false,
         })
     }
 
@@ -64,14 +62,18 @@ impl Staging {
         raft: &Raft,
         chunk: wire::SnapshotChunk,
     ) -> Result<Option<wire::Vote>, String> {
-        if chunk.sequence != self.sequence || self.handed_over {
+        let Some(staged) = self
+            .staged
+            .as_ref()
+            .filter(|_| chunk.sequence == self.sequence)
+        else {
             return Err(format!(
                 "chunk {} came where {} was expected",
                 chunk.sequence, self.sequence
             ));
-        }
+        };
         self.sequence += 1;
-        let prefix = keys::prefix_range(self.storage).start;
+        let prefix = keys::prefix_range(staged.storage()).start;
         let mut batch = WriteBatch::new();
         for pair in &chunk.pairs {
             add_to_hash(&mut self.hash, pair);
@@ -88,10 +90,12 @@ impl Staging {
         if (end.pairs, end.hash) != (self.pairs, self.hash.digest()) {
             return Err("the chunks do not add up to what was sent".to_owned());
         }
-        self.handed_over = true;
+        let Some(staged) = self.staged.take() else {
+            return Err("this transfer has ended".to_owned());
+        };
         let snapshot = Snapshot {
             meta: end.applied.meta(),
-            snapshot: StateSnapshot::Staged(self.storage),
+            snapshot: StateSnapshot::Staged(staged),
         };
         let installed = raft
             .install_full_snapshot(chunk.vote.into(), snapshot)
@@ -104,15 +108,8 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if self.handed_over {
-            return;
-        }
-        metrics::snapshot("received", "error");
-        let mut batch = WriteBatch::new();
-        batch.delete_range(Space::State, keys::prefix_range(self.storage));
-        if let Err(error) = self.engine.write(batch.essential()) {
-            // The sweep at the next start removes it.
-            tracing::warn!(%error, "an unfinished snapshot cannot be removed now");
+        if self.staged.is_some() {
+            metrics::snapshot("received", "error");
         }
     }
 }

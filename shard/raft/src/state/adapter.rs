@@ -17,7 +17,7 @@ use prost::Message;
 use tokio::sync::oneshot;
 
 use super::places::Place;
-use super::{Places, Position, StateMachine, StateView, Txn};
+use super::{Places, Position, Staged, StateMachine, StateView, Txn};
 use crate::log::Log;
 use crate::metrics;
 use crate::types::{
@@ -38,7 +38,7 @@ pub(crate) enum StateSnapshot {
     /// A view of a state here, to be sent.
     View(SnapshotSource),
     /// A state that arrived under a storage id of its own, to be installed.
-    Staged(keys::StorageId),
+    Staged(Staged),
 }
 
 /// A consistent view of one replica's state.
@@ -147,7 +147,8 @@ impl Adapter {
         }
     }
 
-    async fn install(&mut self, storage: keys::StorageId) -> Result<(), caucus_engine::Error> {
+    async fn install(&mut self, staged: Staged) -> Result<(), caucus_engine::Error> {
+        let storage = staged.keep();
         let (group, replica) = (self.log.place.group, self.log.place.replica);
         let old = self.view.storage();
         let place = Place {
@@ -265,7 +266,7 @@ impl RaftStateMachine<TypeConfig> for Adapter {
         snapshot: StateSnapshot,
     ) -> io::Result<()> {
         match snapshot {
-            StateSnapshot::Staged(storage) => self.install(storage).await.map_err(io::Error::other),
+            StateSnapshot::Staged(staged) => self.install(staged).await.map_err(io::Error::other),
             StateSnapshot::View(_) => Err(io::Error::other("a view cannot be installed")),
         }
     }
