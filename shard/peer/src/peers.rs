@@ -96,7 +96,7 @@ pub struct Peer {
 #[derive(Default)]
 struct State {
     lane: Option<Lane>,
-    failed: Option<(Instant, String)>,
+    failed: Option<(Instant, CallError)>,
 }
 
 /// A link to a peer with its open questions.
@@ -188,13 +188,10 @@ impl Peer {
         if let Some(lane) = state.lane.as_ref().filter(|lane| !lane.link.is_gone()) {
             return Ok(lane.clone());
         }
-        if let Some((when, reason)) = &state.failed
+        if let Some((when, error)) = &state.failed
             && when.elapsed() < self.options.retry_after
         {
-            return Err(CallError::Unreachable {
-                addr: self.addr.to_string(),
-                reason: reason.clone(),
-            });
+            return Err(error.clone());
         }
         let socket = match self.connect().await {
             Ok(socket) => socket,
@@ -204,7 +201,7 @@ impl Peer {
                 if state.failed.is_none() {
                     tracing::warn!(addr = %self.addr, %error, "a peer is out of reach");
                 }
-                state.failed = Some((Instant::now(), error.reason()));
+                state.failed = Some((Instant::now(), error.clone()));
                 return Err(error);
             }
         };
