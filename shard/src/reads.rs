@@ -55,6 +55,13 @@ impl Reads {
     pub(crate) async fn run(self, mut queue: mpsc::Receiver<ReadJob>) {
         let mut jobs = Vec::new();
         while queue.recv_many(&mut jobs, ROUND_READS_MAX).await > 0 {
+            // Whoever is ready to run now may have a read for this round too.
+            tokio::task::yield_now().await;
+            while jobs.len() < ROUND_READS_MAX
+                && let Ok(job) = queue.try_recv()
+            {
+                jobs.push(job);
+            }
             self.meters.read_round.record(jobs.len() as f64);
             // Taken after the reads arrived, so it names at least what was under way then.
             let waits: Vec<Wait> = jobs.iter().map(|job| self.wait_for(&job.what)).collect();

@@ -128,6 +128,8 @@ impl Sequencer {
                 None => return false,
             },
         };
+        // Whoever is ready to run now may have a write for this batch too.
+        tokio::task::yield_now().await;
         let mut bytes = first.encoded.len();
         jobs.push(first);
         while jobs.len() < self.options.batch_writes_max {

@@ -9,10 +9,11 @@
 //!
 //! Invariants: a write on a vnode that the group doesn't own changes nothing; an id executes once;
 //! revisions rise along the log; all that a round of entries changes enters the engine as one batch.
-//! What is kept in memory (vnode records, the de-duplication table) is derived from the engine and
+//! What is kept in memory (vnode records, heads, the de-duplication table) is derived from the engine and
 //! read again when a snapshot takes its place.
 
 mod dedup;
+mod heads;
 mod machine;
 mod ownership;
 mod published;
