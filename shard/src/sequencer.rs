@@ -307,7 +307,7 @@ fn answer(jobs: Vec<WriteJob>, applied: Applied, again: &mpsc::Sender<WriteJob>,
             Verdict::Refused(Refusal::Overtaken) => {
                 if let Err(full) = again.try_send(job) {
                     full.into_inner()
-                        .fail(Failure::Busy("the group's queue of writes"));
+                        .fail(Failure::Busy("the group's queue of writes".to_owned()));
                 }
                 continue;
             }
