@@ -1,6 +1,6 @@
 //! The bytes of what stands in logs and states, and of what nodes of other versions will read.
 //!
-//! The constants were made from `proto/shard.proto` by hand and not by the code under test. A test that
+//! The constants were made from `proto/shard.proto` by another encoder than the one under test. A test that
 //! fails here means that stored data can't be read any more: change the code, never a constant.
 
 use std::fmt::Debug;
