@@ -173,6 +173,13 @@ impl Group {
         asked.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
     }
 
+    /// Begins to hand the lead to another replica, which must not lag. Unlike a campaign it is not
+    /// refused while the lead is alive. Nothing happens if this replica doesn't lead.
+    pub async fn hand_over(&self, to: u64) -> Result<(), ProposeError> {
+        let begun = self.raft.trigger().transfer_leader(to).await;
+        begun.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
+    }
+
     /// Cuts the log if it is longer than `log_bytes_max`, leaving about `log_bytes_kept`.
     pub(crate) async fn trim_log(&self, log_bytes_max: u64, log_bytes_kept: u64) {
         let (bytes, cut) = self.log.purgeable(log_bytes_kept);

@@ -18,6 +18,8 @@ mod machine;
 mod ownership;
 mod published;
 mod record;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use machine::{Applied, GroupState, Refusal, Verdict};

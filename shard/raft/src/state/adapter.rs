@@ -154,11 +154,15 @@ impl Adapter {
         };
         let mut batch = WriteBatch::new();
         self.places.point(group, replica, place, &mut batch);
-        batch.delete_range(Space::State, keys::prefix_range(old));
         let engine = self.view.engine().clone();
         engine.write(batch.essential())?;
         self.places.moved(group, replica, place);
         self.view.swap(storage);
+        // Only now: a reader that finds the old state going must also find that it isn't the state any
+        // more. After a crash in between the sweep at the next start removes it.
+        let mut batch = WriteBatch::new();
+        batch.delete_range(Space::State, keys::prefix_range(old));
+        engine.write(batch.essential())?;
         let (sender, synced) = oneshot::channel();
         engine.sync(Box::new(move |result| {
             // Gone only with the whole replica.
