@@ -96,6 +96,10 @@ pub(crate) struct JoinArgs {
     /// Where the configuration comes from.
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+
+    /// End together with this process, which started us.
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) parent: Option<i32>,
 }
 
 /// Options of `caucus cluster`.

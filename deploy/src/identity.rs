@@ -92,7 +92,14 @@ impl Error {
             | Error::InUse(_)
             | Error::Missing(_)
             | Error::Damaged { .. } => true,
-            Error::System { .. } => false,
+            // Others may pass: a disk that is full, a file system that isn't there yet.
+            Error::System { cause, .. } => matches!(
+                cause.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::AlreadyExists
+                    | io::ErrorKind::ReadOnlyFilesystem
+            ),
         }
     }
 }
@@ -161,7 +168,6 @@ impl DataDir {
     }
 
     /// The cluster's id, if it is known.
-    #[cfg(test)]
     pub(crate) fn cluster_id(&self) -> Option<Vec<u8>> {
         self.identity.cluster_id.as_deref().and_then(from_hex)
     }

@@ -20,6 +20,9 @@ pub(crate) fn run(args: ServerArgs) -> Result<(), Fatal> {
 
 /// Runs a node that has no number yet and finds the cluster through others.
 pub(crate) fn join(args: JoinArgs) -> Result<(), Fatal> {
+    if let Some(parent) = args.parent {
+        end_with(parent)?;
+    }
     let seeds = args.seed.join(",");
     let layers = layers(args.config)?
         .set("node.id", "0", "join")?
@@ -92,7 +95,7 @@ fn stop_on_signal(shutdown: CancellationToken) -> std::io::Result<()> {
 }
 
 /// Asks the system to kill this process when its parent is gone, however that ended.
-fn end_with(parent: i32) -> Result<(), Fatal> {
+pub(crate) fn end_with(parent: i32) -> Result<(), Fatal> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(Fatal::failed)?;
     // It may have ended before it was asked for.
     match getppid() == Pid::from_raw(parent) {

@@ -117,6 +117,7 @@ async fn cluster() -> Cluster {
         protocol_version: PROTOCOL_VERSION,
         cluster_name: CLUSTER.to_owned(),
         node: 0,
+        ..Hello::default()
     };
     let net = Arc::new(TcpNet::default());
     let peers = Peers::new(net, hello, PeersOptions::default());

@@ -7,9 +7,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::disk::Disks;
 use crate::http::Client;
 use crate::ports;
-use crate::process::{Process, command, is_alive, send};
+use crate::process::{Process, command, command_behind, is_alive, send};
 use crate::wait::{wait_for, wait_until};
 
 /// Generous: two cores may be busy with everything else.
@@ -54,6 +55,8 @@ pub struct Cluster {
     dev: Option<Process>,
     revived: Vec<Option<Process>>,
     data: PathBuf,
+    /// Where the data directories are, if not on the file system of the test.
+    disks: Option<Disks>,
     /// Once it has served its addresses are known to it, and stay.
     has_served: bool,
     // Dropped after the processes.
@@ -78,11 +81,19 @@ impl Cluster {
             revived: (0..options.nodes).map(|_| None).collect(),
             data: dir.path().join("data"),
             dev: None,
+            disks: None,
             has_served: false,
             options,
             dir,
             _turn: turn,
         }
+    }
+
+    /// Gives these nodes file systems of their own; an error if this machine won't let us.
+    pub fn mount_disks(&mut self, nodes: &[u32], size: &str) -> Result<(), String> {
+        let dirs: Vec<PathBuf> = nodes.iter().map(|node| self.node_dir(*node)).collect();
+        self.disks = Some(Disks::mount(&dirs, size)?);
+        Ok(())
     }
 
     /// Starts all nodes on what data there is, and waits until they serve.
@@ -104,8 +115,7 @@ impl Cluster {
                 // Somebody took a port since we looked.
                 Err(_) if attempts > 0 && dev.stderr().contains("in use") && !self.has_served => {
                     drop(dev);
-                    // What can't be removed is a mount of the test's own, and empty enough.
-                    let _ = std::fs::remove_dir_all(&self.data);
+                    self.nodes().for_each(|node| clear(&self.node_dir(node)));
                     self.port = ports::free_base(self.options.nodes);
                 }
                 Err(status) => panic!("caucus dev: {status}\n{}", dev.stderr()),
@@ -125,9 +135,10 @@ impl Cluster {
             "--data-dir",
             data,
         ];
-        let mut command = command(&args);
+        let before = self.disks.as_ref().map(Disks::enter).unwrap_or_default();
+        let mut command = command_behind(&before, &args);
         command.args(&self.options.args);
-        Process::start(command, self.dir.path(), "dev")
+        Process::start_nodes(command, self.dir.path(), "dev")
     }
 
     /// The numbers of the nodes.
@@ -161,7 +172,11 @@ impl Cluster {
 
     /// A node's data directory.
     pub fn node_dir(&self, node: u32) -> PathBuf {
-        self.data.join(format!("node-{node}"))
+        let dir = self.data.join(format!("node-{node}"));
+        match &self.disks {
+            Some(disks) => disks.seen(&dir),
+            None => dir,
+        }
     }
 
     /// The process of `caucus dev`.
@@ -196,7 +211,8 @@ impl Cluster {
         let config = self.node_dir(node).join("caucus.toml");
         let config = config.to_str().expect("a plain path");
         let name = format!("node-{node}");
-        let process = Process::start(command(&["server", "--config", config]), self.dir(), &name);
+        let command = command(&["server", "--config", config]);
+        let process = Process::start_nodes(command, self.dir(), &name);
         self.revived[node as usize - 1] = Some(process);
         self.await_ready(node);
     }
@@ -236,6 +252,18 @@ impl Cluster {
         let mut dev = self.dev.take().expect("it is up");
         dev.signal(Signal::TERM);
         assert_eq!(dev.wait(STOP_LIMIT), Some(0), "{}", dev.stderr());
+    }
+}
+
+/// Empties a directory and leaves it standing: it may be a mount.
+fn clear(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let removed = match path.is_dir() {
+            true => std::fs::remove_dir_all(&path),
+            false => std::fs::remove_file(&path),
+        };
+        removed.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 }
 

@@ -2,7 +2,7 @@
 //! until the server or the test closes it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -100,6 +100,16 @@ impl Connection {
         stream.write_all(head.as_bytes())?;
         stream.write_all(body)?;
         self.read_answer(method)
+    }
+
+    /// Sends bytes as they are, and reads the answer if there is one. `ends`: nothing more will come.
+    pub fn send_raw(&mut self, bytes: &[u8], ends: bool) -> io::Result<Answer> {
+        let stream = self.stream.get_mut();
+        stream.write_all(bytes)?;
+        if ends {
+            stream.shutdown(Shutdown::Write)?;
+        }
+        self.read_answer("")
     }
 
     fn read_answer(&mut self, method: &str) -> io::Result<Answer> {

@@ -5,9 +5,11 @@
 //! | `cluster` | starts `caucus dev`, kills nodes, starts them again, takes all down |
 //! | `process` | one process: its output, its end, its exit code |
 //! | `ports` | ports that nobody uses |
+//! | `disk` | file systems that are soon full |
 //! | `http` | HTTP/1.1 byte by byte, so that a test sees what a connection does |
 //! | `kv` | keys and values over `http` |
 //! | `load` | writers that know exactly what the cluster owes them |
+//! | `metrics` | what `/metrics` says |
 //! | `packages` | the machine's package database as records |
 //! | `wait` | waiting for conditions |
 //! | `sources` | the repository's own files, for `tidy` |
@@ -19,9 +21,11 @@
 )]
 
 pub mod cluster;
+pub mod disk;
 pub mod http;
 pub mod kv;
 pub mod load;
+pub mod metrics;
 pub mod packages;
 pub mod ports;
 pub mod process;
@@ -29,3 +33,11 @@ pub mod sources;
 pub mod wait;
 
 pub use cluster::{Cluster, Options};
+
+/// Says that a test can't be done here, where it is seen: what `print!` writes is kept from view if the test
+/// passes.
+pub fn say_skipped(why: &str) {
+    use std::io::Write;
+    // Nobody to tell, then.
+    let _ = writeln!(std::io::stderr(), "SKIPPED, a test of the cluster: {why}");
+}

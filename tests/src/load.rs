@@ -7,6 +7,8 @@
 //! - a *register* is written without condition. Its version counts the writes, so it must have risen by
 //!   exactly one since the last answer, but for attempts whose outcome is unknown.
 //! - *records* are created once each, in many directories, so that all groups have some.
+//!
+//! An answer that says `not_applied` is taken at its word: such an attempt counts for nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -154,6 +156,7 @@ fn number(answer: &Value, field: &str) -> u64 {
 enum Outcome {
     Done(Value),
     ConditionFailed,
+    NotApplied,
     Unknown,
 }
 
@@ -207,6 +210,7 @@ impl Writer {
         };
         match self.attempt(&owed.key, next, &[condition]) {
             Outcome::Done(answer) => self.counted(next, &answer),
+            Outcome::NotApplied => {}
             Outcome::Unknown => self.ledger.counter.unknown += 1,
             Outcome::ConditionFailed if owed.unknown == 0 => {
                 self.violation(format!(
@@ -256,6 +260,7 @@ impl Writer {
                 register.unknown = most - version;
                 self.acknowledge();
             }
+            Outcome::NotApplied => {}
             Outcome::Unknown => self.ledger.register.unknown += 1,
             Outcome::ConditionFailed => self.violation(format!("{}: no condition", owed.key)),
         }
@@ -265,6 +270,7 @@ impl Writer {
         let (number, created) = (self.number, self.created);
         let key = format!("/records-{number}/{}/r{created}", created % DIRECTORIES);
         match self.attempt(&key, created, &[("if-none-match", "*")]) {
+            Outcome::NotApplied => {}
             Outcome::Unknown => self.creating_unknown = true,
             Outcome::ConditionFailed if !self.creating_unknown => {
                 self.violation(format!("{key}: exists, only we create it"));
@@ -285,10 +291,16 @@ impl Writer {
             Ok(answer) if answer.status == 200 || answer.status == 201 => {
                 Outcome::Done(answer.json())
             }
-            // Whether it was applied is decided by what is found, not by what it says.
-            Ok(answer) if answer.status >= 500 || answer.status == 429 => {
+            Ok(answer) if answer.status >= 500 => {
                 self.elsewhere();
-                Outcome::Unknown
+                match answer.json()["outcome"].as_str() {
+                    Some("not_applied") => Outcome::NotApplied,
+                    Some("unknown") => Outcome::Unknown,
+                    _ => {
+                        self.violation(format!("{key}: no outcome in {}", answer.text()));
+                        Outcome::Unknown
+                    }
+                }
             }
             Ok(answer) => {
                 self.violation(format!("{key}: {} {}", answer.status, answer.text()));

@@ -28,7 +28,19 @@ pub fn caucus() -> PathBuf {
 
 /// `caucus` with arguments, and nothing of the caller's configuration.
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(caucus());
+    command_behind(&[], args)
+}
+
+/// The same, started by another program, whose command line stands before.
+pub fn command_behind(before: &[String], args: &[&str]) -> Command {
+    let mut command = match before.split_first() {
+        Some((program, more)) => {
+            let mut command = Command::new(program);
+            command.args(more).arg(caucus());
+            command
+        }
+        None => Command::new(caucus()),
+    };
     command.args(args).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CAUCUS_") {
@@ -47,6 +59,13 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts `caucus dev`, `server` or `join`, which then ends with the thread that calls this, even if
+    /// nobody is left to end it.
+    pub fn start_nodes(mut command: Command, dir: &Path, name: &str) -> Process {
+        command.args(["--parent", &std::process::id().to_string()]);
+        Process::start(command, dir, name)
+    }
+
     /// Starts it; its output goes to the files `NAME.out` and `NAME.err` in `dir`.
     pub fn start(mut command: Command, dir: &Path, name: &str) -> Process {
         let stdout = dir.join(format!("{name}.out"));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use caucus_tests::process::{Process, command, run};
 use caucus_tests::wait::wait_until;
-use caucus_tests::{Cluster, Options, kv, packages};
+use caucus_tests::{Cluster, Options, kv, packages, say_skipped};
 use serde_json::{Value, json};
 
 const IMPORT_LIMIT: Duration = Duration::from_secs(120);
@@ -16,7 +16,7 @@ const IMPORT_LIMIT: Duration = Duration::from_secs(120);
 #[test]
 fn the_package_database_survives_a_killed_node_and_a_restart() {
     let Some(records) = packages::read() else {
-        println!("skipped: this machine has no {}", packages::STATUS);
+        say_skipped(&format!("this machine has no {}", packages::STATUS));
         return;
     };
     assert!(records.len() > 50, "{} packages are no test", records.len());

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use caucus_tests::process::{Finished, is_alive, run};
+use caucus_tests::process::{Finished, command, is_alive, run};
 use caucus_tests::wait::wait_until;
 use caucus_tests::{Cluster, Options, kv, ports};
 use rustix::process::Signal;
@@ -55,6 +55,52 @@ fn an_unknown_field_is_named() {
         !dir.path().join("data").exists(),
         "it must not touch the disk before"
     );
+}
+
+#[test]
+fn what_is_wrong_with_a_configuration_is_said_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = ports::free_base(1);
+    for (text, words) in [
+        ("[http]\nnothing = 1\n", ["unknown field", "`http.nothing`"]),
+        ("[htpt]\n", ["unknown field `htpt`", "`http`"]),
+        (
+            "[http]\nrequest_timeout_ms = \"soon\"\n",
+            ["caucus.toml", "soon"],
+        ),
+        (
+            "[http]\nconnections_max = 0\n",
+            ["http.connections_max", "below 1"],
+        ),
+        ("colour\n", ["caucus.toml", "line 11"]),
+        ("groups = 9000\n", ["cluster.groups", "cluster.vnodes"]),
+    ] {
+        let config = write_config(dir.path(), port, text);
+        assert_refused(&run(&["server", "--config", &config]), &words);
+    }
+    assert_refused(
+        &run(&["server", "--config", "/nowhere.toml"]),
+        &["/nowhere.toml"],
+    );
+    assert_refused(&run(&["server"]), &["node.id"]);
+    assert_refused(
+        &run(&["server", "--set", "node.id"]),
+        &["section.field=value"],
+    );
+    let unknown = run(&["dev", "--set", "node.colour=red"]);
+    assert_refused(&unknown, &["unknown field `node.colour`"]);
+    let mut variable = command(&["server"]);
+    let output = variable.env("CAUCUS_NODE_COLOUR", "red").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("CAUCUS_NODE_COLOUR") && said.lines().count() == 1,
+        "{said}"
+    );
+    // Where the data should be is a file.
+    let config = write_config(dir.path(), port, "");
+    std::fs::write(dir.path().join("data"), "").unwrap();
+    assert_refused(&run(&["server", "--config", &config]), &["data directory"]);
 }
 
 #[test]

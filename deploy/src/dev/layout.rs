@@ -137,6 +137,7 @@ mod tests {
             port: 7400,
             engine: Engine::RocksDb,
             set: vec!["log.filter=warn".to_owned()],
+            parent: None,
         }
     }
 

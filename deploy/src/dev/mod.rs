@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Engine;
 use crate::endpoints::Endpoints;
 use crate::fatal::Fatal;
+use crate::server::end_with;
 use child::{Ended, Stop};
 use layout::Place;
 
@@ -56,10 +57,17 @@ pub(crate) struct Args {
     /// Any field of the configuration, for all nodes.
     #[arg(long, value_name = "SECTION.FIELD=VALUE")]
     pub(crate) set: Vec<String>,
+
+    /// End together with this process, which started us.
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) parent: Option<i32>,
 }
 
 /// Starts the cluster and runs it until a signal, or until no node is left.
 pub(crate) async fn run(args: Args) -> Result<(), Fatal> {
+    if let Some(parent) = args.parent {
+        end_with(parent)?;
+    }
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Fatal::failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(Fatal::failed)?;
     let places = layout::places(&args)?;

@@ -2,23 +2,33 @@
 
 use std::sync::{Arc, OnceLock};
 
-use caucus_peer::{Frame, Handler, Link, Service};
+use bytes::Bytes;
+use caucus_api::placement::error::Code;
+use caucus_api::placement::response::Body as Answer;
+use caucus_api::placement::{Error, Response};
+use caucus_client::PlacementClient;
+use caucus_peer::{Frame, Handler, Link, Peers, Service};
 use caucus_placement::Placement;
 use caucus_raft::Inbox;
 use caucus_shard::Server;
+use prost::Message;
 
 /// Knows which part takes which service. Parts come as they start; until then their frames are not
 /// answered, and the askers ask again.
 pub(super) struct Dispatch {
     raft: Arc<Inbox>,
+    peers: Arc<Peers>,
+    client: PlacementClient,
     shard: OnceLock<Arc<Server>>,
     placement: OnceLock<Arc<Placement>>,
 }
 
 impl Dispatch {
-    pub(super) fn new(raft: Arc<Inbox>) -> Dispatch {
+    pub(super) fn new(raft: Arc<Inbox>, peers: Arc<Peers>, client: PlacementClient) -> Dispatch {
         Dispatch {
             raft,
+            peers,
+            client,
             shard: OnceLock::new(),
             placement: OnceLock::new(),
         }
@@ -34,7 +44,32 @@ impl Dispatch {
     }
 }
 
+impl Dispatch {
+    /// A node without a replica of the placement group knows where there are some: any node of a cluster
+    /// will do as the seed of one that joins.
+    fn point_to_placement(&self, link: &Arc<Link>, question: &Frame) {
+        let known = self.client.addrs();
+        // Another one for each question: one of them may be down.
+        let count = known.len().max(1) as u64;
+        let named = known.get((question.id % count) as usize).cloned();
+        let error = Error {
+            code: Code::NotLeader.into(),
+            message: "no replica of the placement group is here".to_owned(),
+            leader_addr: named.unwrap_or_default(),
+        };
+        let answer = Response {
+            body: Some(Answer::Error(error)),
+        };
+        // An asker who is gone has closed the link itself.
+        let _ = link.send_now(question.reply(answer.encode_to_vec().into()));
+    }
+}
+
 impl Handler for Dispatch {
+    fn cluster_id(&self) -> Bytes {
+        self.peers.cluster_id()
+    }
+
     fn frame(&self, link: &Arc<Link>, frame: Frame) {
         match Service::from_number(frame.service) {
             Some(
@@ -51,7 +86,7 @@ impl Handler for Dispatch {
             },
             Some(Service::Placement) => match self.placement.get() {
                 Some(placement) => placement.frame(link, frame),
-                None => link.close(),
+                None => self.point_to_placement(link, &frame),
             },
             Some(Service::Hello) | None => {
                 tracing::warn!(service = frame.service, "a frame of an unknown service");

@@ -139,12 +139,16 @@ async fn start_base(
         protocol_version: PROTOCOL_VERSION,
         cluster_name: config.cluster.name.clone(),
         node: known.map_or(0, NonZeroU32::get),
+        ..Hello::default()
     };
     let bind = config.listen.peer.ip();
     let net = TcpNet {
         bind: (!bind.is_unspecified()).then_some(bind),
     };
     let peers = Peers::new(Arc::new(net), hello, PeersOptions::default());
+    if let Some(id) = data_dir.cluster_id() {
+        peers.set_cluster_id(id.into());
+    }
     let book = Arc::new(AddressBook::new(&config.cluster.initial_placement));
     let host = Host::open(HostParts {
         engine: engine.clone(),
@@ -153,7 +157,12 @@ async fn start_base(
         options: storage::raft_options(&config),
         marks: storage::marks(&config),
     })?;
-    let dispatch = Arc::new(Dispatch::new(host.inbox()));
+    let client = PlacementClient::new(
+        peers.clone(),
+        PlacementOptions::default(),
+        config.placement_addresses(),
+    );
+    let dispatch = Arc::new(Dispatch::new(host.inbox(), peers.clone(), client.clone()));
     let tasks = TaskTracker::new();
     let options = ServerOptions {
         cluster_name: config.cluster.name.clone(),
@@ -172,11 +181,6 @@ async fn start_base(
     if let Some(placement) = &placement {
         dispatch.set_placement(placement.clone());
     }
-    let client = PlacementClient::new(
-        peers.clone(),
-        PlacementOptions::default(),
-        config.placement_addresses(),
-    );
     Ok(Base {
         config,
         shutdown,
@@ -212,7 +216,11 @@ async fn register(base: &Base, data_dir: &mut DataDir) -> Result<NodeId, NodeErr
             .ask(Ask::Register(question.clone()), deadline)
             .await
         {
-            Ok(Answer::Registered(registered)) => return remember(data_dir, &registered),
+            Ok(Answer::Registered(registered)) => {
+                let node = remember(data_dir, &registered)?;
+                base.peers.set_cluster_id(registered.cluster_id);
+                return Ok(node);
+            }
             Ok(_) => tracing::warn!("the placement group answered another question"),
             Err(PlacementError::Refused(reason)) => return Err(NodeError::Refused(reason)),
             Err(error) => tracing::info!(%error, "waiting for the placement group"),

@@ -12,6 +12,10 @@ use crate::identity::DataDir;
 
 /// The file of the synced marks, in the data directory.
 const MARKS: &str = "SYNCED";
+/// The log of one group takes at most this part of the disk ...
+const LOG_DIVISOR: u64 = 64;
+/// ... but may always have this many bytes.
+const LOG_BYTES_MIN: u64 = 256 << 10;
 
 /// Opens the engine that the configuration names.
 pub(super) fn open(
@@ -42,17 +46,31 @@ pub(super) fn marks(config: &Checked) -> Option<PathBuf> {
     }
 }
 
-/// The settings of all replicas.
+/// The settings of all replicas. Logs that would fill a small disk by themselves are kept shorter there.
 pub(super) fn raft_options(config: &Checked) -> caucus_raft::Options {
     let raft = &config.raft;
+    let log_bytes_max = raft.log_bytes_max.min(log_share(config));
     caucus_raft::Options {
         heartbeat_interval_ms: raft.heartbeat_interval_ms,
         election_timeout_ms_min: raft.election_timeout_ms_min,
         election_timeout_ms_max: raft.election_timeout_ms_max,
         append_bytes_max: raft.append_bytes_max,
         tail_bytes_max: raft.tail_bytes_max,
-        log_bytes_max: raft.log_bytes_max,
-        log_bytes_kept: raft.log_bytes_kept,
+        log_bytes_max,
+        log_bytes_kept: raft.log_bytes_kept.min(log_bytes_max / 2),
         snapshot_chunk_bytes: raft.snapshot_chunk_bytes,
     }
+}
+
+/// What the log of one group may take of the disk.
+fn log_share(config: &Checked) -> u64 {
+    let disk = match config.storage.engine {
+        config::Engine::Memory => return u64::MAX,
+        config::Engine::RocksDb => rustix::fs::statvfs(&config.node.data_dir),
+    };
+    // The engine has just been opened there; it would have said what is wrong.
+    disk.map_or(u64::MAX, |disk| {
+        let total = disk.f_blocks.saturating_mul(disk.f_frsize);
+        (total / LOG_DIVISOR).max(LOG_BYTES_MIN)
+    })
 }

@@ -71,6 +71,7 @@ pub(super) fn peers(node: u32) -> Arc<Peers> {
         protocol_version: PROTOCOL_VERSION,
         cluster_name: CLUSTER.to_owned(),
         node,
+        ..Hello::default()
     };
     Peers::new(Arc::new(TcpNet::default()), hello, PeersOptions::default())
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use caucus_api::limits::BATCH_OPERATIONS_MAX;
@@ -131,8 +132,7 @@ pub(super) async fn handle(
     if parts.method != Method::POST {
         return Err(Problem::method_not_allowed("POST"));
     }
-    let params = Params::parse(parts.uri.query(), &["timeout"])?;
-    let timeout = params.timeout(parts, router.options())?;
+    let timeout = timeout(router, parts).map_err(Problem::of_write)?;
     let body = payload.read().await.map_err(Problem::of_write)?;
     let operations = parse(&body).map_err(Problem::of_write)?;
 
@@ -166,6 +166,11 @@ pub(super) async fn handle(
     object.number("revision", highest.max(router.highest()).0);
     object.end();
     Ok(reply::json(StatusCode::OK, out))
+}
+
+fn timeout(router: &Router, parts: &Parts) -> Result<Duration, Problem> {
+    let params = Params::parse(parts.uri.query(), &["timeout"])?;
+    params.timeout(parts, router.options())
 }
 
 fn parse(body: &Bytes) -> Result<Vec<OpBody<'_>>, Problem> {

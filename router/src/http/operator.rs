@@ -41,46 +41,47 @@ async fn describe_cluster(router: &Router, uri: &Uri) -> Result<Value, Problem> 
     let reported = router
         .placement_report(Instant::now() + REPORT_TIMEOUT)
         .await;
-    let leader = |group: &Group| {
-        let reports = reported
-            .as_ref()
-            .map_or(&[][..], |reported| &reported.leads);
-        let reported = reports.iter().find(|leads| leads.group == group.id.0);
-        let replica = reported.and_then(|leads| {
-            let replicas = group.replicas.iter();
-            replicas
-                .clone()
-                .find(|replica| replica.id.0 == leads.replica)
-        });
-        // What a router knows is from its last request of that group, which may be long ago.
-        replica
-            .map(|replica| replica.node)
-            .or_else(|| router.leader(group.id))
-    };
-    let shares = shares(&map);
-    let groups: Vec<Value> = map
-        .groups()
-        .iter()
-        .map(|group| {
-            let (vnodes, arc) = shares.get(&group.id).copied().unwrap_or((0, 0.0));
-            json!({
-                "group": group.id.0,
-                "state": group.state,
-                "leader": leader(group).map(|node| node.0),
-                "vnodes": vnodes,
-                "arc_share": arc,
-                "replicas": replicas(&map, group),
-            })
-        })
-        .collect();
     Ok(json!({
         "cluster_id": map.cluster_id().to_string(),
         "epoch": map.epoch().0,
         "vnodes": map.ring().vnodes(),
         "nodes": nodes(&map, reported.as_ref()),
         "placement": { "replicas": replicas(&map, map.placement()) },
-        "groups": groups,
+        "groups": groups(router, &map, reported.as_ref()),
     }))
+}
+
+fn groups(router: &Router, map: &ClusterMap, reported: Option<&Reported>) -> Vec<Value> {
+    let shares = shares(map);
+    let groups = map.groups().iter();
+    groups
+        .map(|group| {
+            let (vnodes, arc) = shares.get(&group.id).copied().unwrap_or((0, 0.0));
+            json!({
+                "group": group.id.0,
+                "state": group.state,
+                "leader": leader(router, group, reported).map(|node| node.0),
+                "vnodes": vnodes,
+                "arc_share": arc,
+                "replicas": replicas(map, group),
+            })
+        })
+        .collect()
+}
+
+/// As the leader itself reported. What a router knows is from its last request of that group, which may
+/// be long ago.
+fn leader(router: &Router, group: &Group, reported: Option<&Reported>) -> Option<NodeId> {
+    let reports = reported.map_or(&[][..], |reported| &reported.leads);
+    let leads = reports.iter().find(|leads| leads.group == group.id.0);
+    let replica = leads.and_then(|leads| {
+        let mut replicas = group.replicas.iter();
+        replicas.find(|replica| replica.id.0 == leads.replica)
+    });
+    match replica {
+        Some(replica) => Some(replica.node),
+        None => router.leader(group.id),
+    }
 }
 
 fn nodes(map: &ClusterMap, reported: Option<&Reported>) -> Vec<Value> {

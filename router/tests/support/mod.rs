@@ -75,6 +75,7 @@ fn router(options: RouterOptions, groups: &Arc<MemoryGroups>, maps: &Maps) -> Ro
         protocol_version: PROTOCOL_VERSION,
         cluster_name: "test".to_owned(),
         node: 0,
+        ..Hello::default()
     };
     let net = Arc::new(TcpNet::default());
     let peers = Peers::new(net, hello, PeersOptions::default());

@@ -1,5 +1,6 @@
 //! Questions to the placement group: finds its leader and stays with it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -57,9 +58,16 @@ struct Known {
 enum Said {
     Answer(Box<Answer>),
     Final(PlacementError),
-    NotLeader { leader: Option<String> },
+    NotLeader {
+        leader: Option<String>,
+    },
     Again(String),
+    /// It belongs to another cluster.
+    Stranger(String),
 }
+
+/// A node without a replica names one, which names the leader.
+const DETOURS_MIN: usize = 2;
 
 impl PlacementClient {
     /// `seeds` are addresses of peer ports of nodes with the placement role; one that is right will do.
@@ -91,7 +99,7 @@ impl PlacementClient {
         }
     }
 
-    /// Asks one replica, once. For what every replica answers.
+    /// Asks one replica, once. For what every replica answers; a node without one may name another.
     pub async fn ask_replica(
         &self,
         addr: &str,
@@ -99,13 +107,21 @@ impl PlacementClient {
         limit: Duration,
     ) -> Result<Answer, PlacementError> {
         let question = Bytes::from(Request { body: Some(body) }.encode_to_vec());
-        match self.ask_once(addr, question, limit).await {
+        let mut said = self.ask_once(addr, question.clone(), limit).await;
+        // A seed that has no replica itself names one.
+        if let Said::NotLeader {
+            leader: Some(named),
+        } = &said
+        {
+            said = self.ask_once(named, question, limit).await;
+        }
+        match said {
             Said::Answer(answer) => Ok(*answer),
             Said::Final(error) => Err(error),
             Said::NotLeader { .. } => Err(PlacementError::Unavailable {
-                last: format!("{addr} does not lead the group"),
+                last: format!("{addr} has no replica of the group"),
             }),
-            Said::Again(last) => Err(PlacementError::Unavailable { last }),
+            Said::Again(last) | Said::Stranger(last) => Err(PlacementError::Unavailable { last }),
         }
     }
 
@@ -132,7 +148,8 @@ impl PlacementClient {
             let addrs = self.addrs();
             let mut named = self.known().leader.clone();
             // Two replicas that name each other must not keep us from the third.
-            let mut detours = addrs.len();
+            let mut detours = addrs.len().max(DETOURS_MIN);
+            let mut strangers = BTreeSet::new();
             let mut round = addrs.iter();
             while let Some(addr) = named.take().or_else(|| round.next().cloned()) {
                 let limit = options.attempt_timeout;
@@ -150,8 +167,16 @@ impl PlacementClient {
                         }
                     }
                     Said::Again(reason) => *last = reason,
+                    Said::Stranger(reason) => {
+                        strangers.insert(addr);
+                        *last = reason;
+                    }
                 }
                 self.known().leader = None;
+            }
+            // One of them may be lost among strangers. If most seem so, it is us.
+            if 2 * strangers.len() > addrs.len() {
+                return Err(PlacementError::Refused(std::mem::take(last)));
             }
             sleep(options.pause).await;
         }
@@ -161,7 +186,12 @@ impl PlacementClient {
         let peer = self.shared.peers.peer(addr);
         let answer = match peer.call(Service::Placement, question, limit).await {
             Ok(answer) => answer,
-            Err(error) => return Said::Again(error.to_string()),
+            Err(error) => {
+                return match peer.refusal().await {
+                    Some(reason) => Said::Stranger(format!("{addr}: {reason}")),
+                    None => Said::Again(error.to_string()),
+                };
+            }
         };
         let error = match Response::decode(answer) {
             Ok(Response {

@@ -5,6 +5,7 @@ use caucus_engine::rocks::{Options, RocksEngine};
 use caucus_engine::{Engine, Error, Reader, Space, SpaceState, WriteBatch};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs;
+use std::io::Write;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -22,7 +23,11 @@ impl SmallDisk {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path();
         if let Err(error) = mount("tmpfs", path, "tmpfs", MountFlags::empty(), c"size=24m") {
-            println!("skipped: cannot mount a small file system here ({error})");
+            // Not `print!`, which is kept from view if the test passes.
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED, a test of the engine: no small disk on this machine: {error}"
+            );
             return None;
         }
         fs::create_dir(path.join("engine")).expect("create");
@@ -102,7 +107,7 @@ fn the_guard_refuses_in_time_and_lifts_by_itself() {
         return;
     };
     let engine = disk.open(u64::MAX).expect("open");
-    assert!(engine.stats().reserve_bytes <= 3 << 20, "a tenth at most");
+    assert!(engine.stats().reserve_bytes <= 6 << 20, "a quarter at most");
     let (count, error) = fill(&engine);
     assert!(error.is_no_space() && !error.needs_reopen(), "{error}");
     assert!(count > 20, "{count}");
@@ -169,7 +174,7 @@ fn a_failed_sync_poisons_until_reopened() {
         let mut file = fs::OpenOptions::new();
         let mut file = file.append(true).create(true).open(&filler).expect("open");
         let chunk = vec![1; left];
-        if std::io::Write::write(&mut file, &chunk).is_err() {
+        if file.write(&chunk).is_err() {
             left /= 2;
         }
     }

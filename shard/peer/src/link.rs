@@ -1,6 +1,6 @@
 //! One connection: a queue with a writer task, and a reader task that hands frames on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
@@ -23,7 +23,10 @@ pub struct Link {
     id: u64,
     queue: mpsc::Sender<Frame>,
     gone: CancellationToken,
+    /// Theirs; on the dialing side only from who refuses us.
     hello: OnceLock<Hello>,
+    /// One of both sides doesn't want it.
+    refused: AtomicBool,
 }
 
 impl Link {
@@ -43,6 +46,7 @@ impl Link {
             queue,
             gone: gone.clone(),
             hello: OnceLock::new(),
+            refused: AtomicBool::new(false),
         });
         let (reader, writer) = tokio::io::split(socket);
         let stop = gone.clone();
@@ -106,7 +110,13 @@ impl Link {
         self.hello.get()
     }
 
-    pub(crate) fn greet(&self, hello: Hello) -> bool {
+    /// Whether one of the two nodes refuses the other; nothing but that is said on such a link.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn greet(&self, hello: Hello, refused: bool) -> bool {
+        self.refused.store(refused, Ordering::Relaxed);
         self.hello.set(hello).is_ok()
     }
 }

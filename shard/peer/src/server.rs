@@ -1,7 +1,9 @@
 //! The accepting side.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -9,6 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::net::accept;
 use crate::{Frame, Handler, Hello, Link, PROTOCOL_VERSION, Service};
+
+/// A refused caller has this long to read why.
+const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
 /// Settings of the accepting side.
 #[derive(Debug, Clone)]
@@ -65,6 +70,9 @@ pub async fn serve(
 }
 
 fn on_frame(cluster_name: &str, handler: &dyn Handler, link: &Arc<Link>, frame: Frame) -> bool {
+    if link.is_refused() {
+        return true;
+    }
     if link.hello().is_some() {
         handler.frame(link, frame);
         return true;
@@ -73,27 +81,35 @@ fn on_frame(cluster_name: &str, handler: &dyn Handler, link: &Arc<Link>, frame: 
         tracing::warn!("a peer link began without a hello");
         return false;
     }
-    match Hello::decode(frame.body) {
-        Ok(hello) if hello.protocol_version != PROTOCOL_VERSION => {
-            tracing::warn!(
-                theirs = hello.protocol_version,
-                ours = PROTOCOL_VERSION,
-                "a peer speaks another protocol version"
-            );
-            false
-        }
-        Ok(hello) if hello.cluster_name != cluster_name => {
-            tracing::warn!(
-                theirs = hello.cluster_name,
-                ours = cluster_name,
-                "a peer belongs to another cluster"
-            );
-            false
-        }
-        Ok(hello) => link.greet(hello),
+    let theirs = match Hello::decode(frame.body) {
+        Ok(theirs) => theirs,
         Err(error) => {
             tracing::warn!(%error, "a peer sent a hello that cannot be read");
-            false
+            return false;
         }
+    };
+    let ours = Hello {
+        protocol_version: PROTOCOL_VERSION,
+        cluster_name: cluster_name.to_owned(),
+        node: 0,
+        cluster_id: handler.cluster_id(),
+    };
+    let refusal = ours.refusal(&theirs);
+    if let Some(reason) = &refusal {
+        tracing::warn!(node = theirs.node, reason, "a peer is refused");
+        refuse(link, &ours);
+    }
+    link.greet(theirs, refusal.is_some())
+}
+
+/// Says who we are. The link stays open until that has been written.
+fn refuse(link: &Arc<Link>, ours: &Hello) {
+    let hello = Bytes::from(ours.encode_to_vec());
+    let link = link.clone();
+    if link.send_now(Frame::new(Service::Hello, 0, hello)).is_ok() {
+        tokio::spawn(async move {
+            tokio::time::sleep(REFUSED_LINGER).await;
+            link.close();
+        });
     }
 }

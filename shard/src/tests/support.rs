@@ -164,6 +164,7 @@ pub(super) fn peers(node: u32) -> Arc<Peers> {
         protocol_version: PROTOCOL_VERSION,
         cluster_name: NAME.to_owned(),
         node,
+        ..Hello::default()
     };
     Peers::new(Arc::new(TcpNet::default()), hello, PeersOptions::default())
 }

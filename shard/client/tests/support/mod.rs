@@ -72,6 +72,7 @@ pub fn peers() -> Arc<Peers> {
         protocol_version: caucus_peer::PROTOCOL_VERSION,
         cluster_name: CLUSTER.to_owned(),
         node: 0,
+        ..Hello::default()
     };
     let net = Arc::new(TcpNet::default());
     Peers::new(net, hello, PeersOptions::default())

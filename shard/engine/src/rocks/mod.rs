@@ -24,7 +24,8 @@
 //! so a retry that succeeds would be a lie. Reads go on. Open again to find what is on disk.
 //!
 //! **Disk full.** A free-space guard refuses user writes early ([`Options::reserve_bytes`]), so
-//! that deletes, votes and compaction still have room; it lifts by itself. If a flush or compaction
+//! that deletes, votes and compaction still have room; it lifts by itself, and deletes bring that about
+//! (see `reclaim`). If a flush or compaction
 //! hits a full disk, RocksDB refuses writes until it finds room again (it looks every few seconds).
 //! If the write-ahead log itself does, the engine is poisoned, see above; what was synced is
 //! found at the next open.
@@ -32,6 +33,7 @@
 mod format;
 mod options;
 mod read;
+mod reclaim;
 mod space;
 mod store;
 mod syncer;
@@ -44,6 +46,7 @@ use crate::{
 };
 use bytes::Bytes;
 use read::RocksSnapshot;
+use reclaim::Reclaim;
 use std::path::Path;
 use std::sync::Arc;
 use store::Store;
@@ -54,8 +57,9 @@ use syncer::Syncer;
 /// Drop it to close: requests to sync are served, the thread is joined, the write-ahead log is
 /// synced. Snapshots keep the database open, so drop them first to open the directory again.
 pub struct RocksEngine {
-    /// Declared before `store`, so that the thread ends before the database closes.
+    /// Declared before `store`, so that the threads end before the database closes.
     syncer: Syncer,
+    reclaim: Reclaim,
     store: Arc<Store>,
 }
 
@@ -65,13 +69,22 @@ impl RocksEngine {
     pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self> {
         let store = Arc::new(Store::open(path.as_ref(), &options)?);
         let syncer = Syncer::start(Arc::clone(&store))?;
-        Ok(Self { syncer, store })
+        let reclaim = Reclaim::start(Arc::clone(&store))?;
+        Ok(Self {
+            syncer,
+            reclaim,
+            store,
+        })
     }
 }
 
 impl Engine for RocksEngine {
     fn write(&self, batch: WriteBatch) -> Result<()> {
-        self.store.write(&batch)
+        self.store.write(&batch)?;
+        if self.store.is_low() {
+            self.reclaim.deleted(&batch);
+        }
+        Ok(())
     }
 
     fn sync(&self, done: SyncDone) {

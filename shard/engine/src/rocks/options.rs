@@ -7,6 +7,8 @@ use rocksdb::{
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+/// The reserve is at most this fraction of the file system.
+const RESERVE_DIVISOR: u64 = 4;
 
 /// Settings of a [`RocksEngine`](super::RocksEngine). The defaults keep an idle node far below
 /// 100 MiB and a busy one near `block_cache_bytes` plus `write_buffers_bytes`.
@@ -25,7 +27,13 @@ pub struct Options {
     pub open_files_max: i32,
     /// Threads for flush and compaction.
     pub background_jobs: i32,
-    /// Free space kept for essential writes and for compaction. It counts for at most a tenth of
+    /// Size of one table file.
+    pub table_bytes: u64,
+    /// Size of the first level below the files that flushes make; each further one is ten times it.
+    pub level_bytes: u64,
+    /// Bytes that one compaction rewrites, if it can be so few; none: RocksDB's own choice.
+    pub compaction_bytes_max: Option<u64>,
+    /// Free space kept for essential writes and for compaction. It counts for at most a quarter of
     /// the file system, so that a small one is of use too. Zero turns the guard off.
     pub reserve_bytes: u64,
 }
@@ -39,12 +47,43 @@ impl Default for Options {
             wal_bytes_max: 128 * MIB as u64,
             open_files_max: 512,
             background_jobs: 2,
+            table_bytes: 16 * MIB as u64,
+            level_bytes: 64 * MIB as u64,
+            compaction_bytes_max: None,
             reserve_bytes: 64 * MIB as u64,
         }
     }
 }
 
+/// On a smaller one all sizes are cut.
+const SMALL_DISK_BYTES: u64 = 1 << 30;
+/// Smaller buffers than this serve nobody.
+const BUFFER_BYTES_MIN: u64 = 64 * KIB as u64;
+
 impl Options {
+    /// The same for a file system of `total` bytes. What waits to be flushed or compacted must find
+    /// room in the reserve, also at the next open; so on a small disk less may wait. From 1 GiB on
+    /// the defaults stay as they are.
+    pub(super) fn fitted(&self, total: u64) -> Options {
+        let part = |divisor: u64| (total / divisor).max(BUFFER_BYTES_MIN);
+        let buffer = |bytes: usize, divisor| {
+            usize::try_from(part(divisor)).map_or(bytes, |part| part.min(bytes))
+        };
+        Options {
+            write_buffer_bytes: buffer(self.write_buffer_bytes, 32),
+            write_buffers_bytes: buffer(self.write_buffers_bytes, 16),
+            wal_bytes_max: self.wal_bytes_max.min(part(8)),
+            table_bytes: self.table_bytes.min(part(64)),
+            level_bytes: self.level_bytes.min(part(16)),
+            compaction_bytes_max: match total < SMALL_DISK_BYTES {
+                true => Some(part(16)),
+                false => self.compaction_bytes_max,
+            },
+            reserve_bytes: self.reserve_bytes.min(total / RESERVE_DIVISOR),
+            ..self.clone()
+        }
+    }
+
     /// Database-wide options.
     pub(super) fn database(&self) -> rocksdb::Options {
         let mut db = rocksdb::Options::default();
@@ -101,8 +140,11 @@ impl Options {
         let mut cf = rocksdb::Options::default();
         cf.set_compression_type(DBCompressionType::Lz4);
         cf.set_write_buffer_size(self.write_buffer_bytes);
-        cf.set_target_file_size_base(16 * MIB as u64);
-        cf.set_max_bytes_for_level_base(64 * MIB as u64);
+        cf.set_target_file_size_base(self.table_bytes);
+        cf.set_max_bytes_for_level_base(self.level_bytes);
+        if let Some(bytes) = self.compaction_bytes_max {
+            cf.set_max_compaction_bytes(bytes);
+        }
         // Reads must not hide damage: RocksDB checks the files against their manifest on open and
         // each block against its checksum on read.
         cf.set_paranoid_checks(true);
@@ -119,5 +161,27 @@ impl Options {
         table.set_cache_index_and_filter_blocks(true);
         table.set_pin_l0_filter_and_index_blocks_in_cache(true);
         table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_waits_on_a_small_disk() {
+        let small = Options::default().fitted(32 * MIB as u64);
+        assert_eq!(small.reserve_bytes, 8 * MIB as u64);
+        assert_eq!(small.wal_bytes_max, 4 * MIB as u64);
+        assert_eq!(small.write_buffers_bytes, 2 * MIB);
+        assert_eq!(small.write_buffer_bytes, MIB);
+        let all = Options::default();
+        let large = all.fitted(1 << 30);
+        assert_eq!(format!("{large:?}"), format!("{all:?}"));
+        let none = Options {
+            reserve_bytes: 0,
+            ..Options::default()
+        };
+        assert_eq!(none.fitted(0).reserve_bytes, 0);
     }
 }

@@ -13,8 +13,6 @@ use std::time::Instant;
 
 /// Age past which the free space is looked up again.
 const REFRESH_MS: u64 = 100;
-/// The reserve is at most this fraction of the file system.
-const RESERVE_DIVISOR: u64 = 10;
 
 /// Cached free space of a file system. All fields are hints of their own, hence relaxed.
 pub(super) struct SpaceGuard {
@@ -30,13 +28,12 @@ pub(super) struct SpaceGuard {
 
 impl SpaceGuard {
     pub(super) fn new(path: &Path, reserve_bytes: u64) -> Result<Self> {
-        let total = file_system(path)?.1;
         // Real time on purpose: it only spaces out look-ups of a real disk.
         #[allow(clippy::disallowed_methods)]
         let started = Instant::now();
         let guard = Self {
             path: path.to_owned(),
-            reserve_bytes: reserve_bytes.min(total / RESERVE_DIVISOR),
+            reserve_bytes,
             started,
             checked_ms: AtomicU64::new(0),
             free_bytes: AtomicU64::new(0),
@@ -53,6 +50,11 @@ impl SpaceGuard {
 
     pub(super) fn reserve_bytes(&self) -> u64 {
         self.reserve_bytes
+    }
+
+    /// Whether space was low at the last look.
+    pub(super) fn is_low(&self) -> bool {
+        self.low.load(Relaxed)
     }
 
     /// Count bytes on their way to the disk.
@@ -96,7 +98,7 @@ impl SpaceGuard {
 }
 
 /// Bytes available and bytes in all of the file system that holds `path`.
-fn file_system(path: &Path) -> Result<(u64, u64)> {
+pub(super) fn file_system(path: &Path) -> Result<(u64, u64)> {
     let fs = rustix::fs::statvfs(path).map_err(|errno| Error::from(std::io::Error::from(errno)))?;
     Ok((
         fs.f_bavail.saturating_mul(fs.f_frsize),

@@ -1,11 +1,11 @@
 //! The open database: writing, syncing, and what happens after a failure.
 
 use super::options::Options;
-use super::space::SpaceGuard;
+use super::space::{SpaceGuard, file_system};
 use super::{failure, format};
 use crate::error::{Error, Result};
 use crate::{Op, Space, SpaceState, Stats, WriteBatch};
-use rocksdb::{Cache, ColumnFamily, ColumnFamilyDescriptor, DB, properties};
+use rocksdb::{Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, properties};
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -25,11 +25,15 @@ pub(super) struct Store {
     /// Set by the first sync that failed, never cleared: see [`Error::Poisoned`].
     poison: OnceLock<Error>,
     space: SpaceGuard,
+    /// Compactions may be forced, see `reclaim`.
+    is_small: bool,
 }
 
 impl Store {
     pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
         let opening = format::prepare(path)?;
+        let (_, total) = file_system(path)?;
+        let options = &options.fitted(total);
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let mut database = options.database();
         database.create_if_missing(opening.is_new());
@@ -46,6 +50,7 @@ impl Store {
             cache,
             poison: OnceLock::new(),
             space: SpaceGuard::new(path, options.reserve_bytes)?,
+            is_small: options.compaction_bytes_max.is_some(),
             directory,
         };
         if opening.is_new() {
@@ -146,6 +151,26 @@ impl Store {
 
     pub(super) fn space(&self) -> SpaceState {
         self.space.state()
+    }
+
+    pub(super) fn is_low(&self) -> bool {
+        self.space.is_low()
+    }
+
+    /// Make free space of what was deleted between two keys, as far as it goes.
+    pub(super) fn reclaim(&self, space: Space, first: &[u8], last: &[u8]) -> Result<()> {
+        // Both, because they share the write-ahead log.
+        for space in Space::ALL {
+            self.db.flush_cf(self.family(space)?).map_err(failure)?;
+        }
+        if self.is_small {
+            let mut options = CompactOptions::default();
+            options.set_exclusive_manual_compaction(false);
+            let family = self.family(space)?;
+            self.db
+                .compact_range_cf_opt(family, Some(first), Some(last), &options);
+        }
+        Ok(())
     }
 
     pub(super) fn refresh_space(&self) {

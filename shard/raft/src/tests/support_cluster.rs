@@ -96,6 +96,7 @@ impl Cluster {
             protocol_version: PROTOCOL_VERSION,
             cluster_name: NAME.to_owned(),
             node,
+            ..Hello::default()
         };
         let net = Arc::new(TcpNet::default());
         let peers = Peers::new(net, hello, PeersOptions::default());

@@ -1,0 +1,324 @@
+//! The command line against a real cluster: data on standard output, talk on standard error, exit codes.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use caucus_tests::process::{Finished, command, run};
+use caucus_tests::{Cluster, Options, kv, ports};
+use serde_json::{Value, json};
+
+/// Runs a command against a cluster.
+fn at(cluster: &Cluster, words: &[&str]) -> Finished {
+    let endpoints = cluster.endpoints();
+    run(&[words, &["--endpoints", &endpoints]].concat())
+}
+
+fn succeeds(finished: Finished) -> String {
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    finished.stdout
+}
+
+/// One line that says why, and no data.
+fn fails(finished: &Finished, code: i32, words: &[&str]) {
+    assert_eq!(finished.code, Some(code), "{finished:?}");
+    assert_eq!(finished.stdout, "");
+    assert_eq!(finished.stderr.lines().count(), 1, "{}", finished.stderr);
+    for word in words {
+        assert!(
+            finished.stderr.contains(word),
+            "no `{word}` in {}",
+            finished.stderr
+        );
+    }
+}
+
+#[test]
+fn keys_from_the_command_line() {
+    let cluster = Cluster::start(Options::nodes(1));
+    let put = succeeds(at(
+        &cluster,
+        &["kv", "put", "/config/limit", "42", "--json", "-o", "json"],
+    ));
+    let put: Value = serde_json::from_str(&put).expect("it is JSON");
+    assert_eq!(
+        (put["key"].as_str(), put["version"].as_u64()),
+        (Some("/config/limit"), Some(1))
+    );
+    let revision = put["revision"].as_u64().expect("a revision").to_string();
+    // A value comes out as the bytes that went in.
+    assert_eq!(
+        succeeds(at(&cluster, &["kv", "get", "/config/limit"])),
+        "42"
+    );
+    let whole = succeeds(at(&cluster, &["kv", "get", "/config/limit", "-o", "json"]));
+    let whole: Value = serde_json::from_str(&whole).expect("it is JSON");
+    assert_eq!(
+        (&whole["value"], &whole["content_type"]),
+        (&json!(42), &json!("application/json"))
+    );
+
+    let absent = at(
+        &cluster,
+        &["kv", "put", "/config/limit", "1", "--if-absent"],
+    );
+    fails(&absent, 1, &["condition_failed", &revision]);
+    let changed = [
+        "kv",
+        "put",
+        "/config/limit",
+        "43",
+        "--json",
+        "--if-match",
+        &revision,
+    ];
+    succeeds(at(&cluster, &changed));
+    fails(&at(&cluster, &changed), 1, &["condition_failed"]);
+    succeeds(at(&cluster, &["kv", "del", "/config/limit"]));
+    fails(
+        &at(&cluster, &["kv", "get", "/config/limit"]),
+        1,
+        &["key_not_found"],
+    );
+    fails(&at(&cluster, &["kv", "get", ""]), 1, &["key_empty"]);
+}
+
+#[test]
+fn listings_from_the_command_line() {
+    let cluster = Cluster::start(Options::nodes(1));
+    kv::put(&mut cluster.client(1), "/config/limit", &json!(42));
+    succeeds(at(&cluster, &["kv", "put", "/config/motd", "grüß dich\n"]));
+    assert_eq!(
+        succeeds(at(&cluster, &["kv", "get", "/config/motd"])),
+        "grüß dich\n"
+    );
+    let table = succeeds(at(&cluster, &["kv", "list", "/config/"]));
+    assert!(
+        table.contains("/config/limit") && table.contains("/config/motd"),
+        "{table}"
+    );
+    let yaml = succeeds(at(
+        &cluster,
+        &["kv", "list", "/config/", "--keys-only", "-o", "yaml"],
+    ));
+    assert!(
+        yaml.contains("key: /config/limit") && !yaml.contains("value"),
+        "{yaml}"
+    );
+    let folded = succeeds(at(
+        &cluster,
+        &["kv", "list", "--delimiter", "/", "-o", "json"],
+    ));
+    let folded: Value = serde_json::from_str(&folded).expect("it is JSON");
+    assert_eq!(folded["prefixes"], json!(["/"]));
+}
+
+#[test]
+fn lines_go_in_and_come_out() {
+    let cluster = Cluster::start(Options::nodes(1));
+    let lines = [
+        json!({"key": "/l/bytes", "value64": "/wA=", "content_type": "image/png"}),
+        json!({"key": "/l/json", "value": {"a": [1, null, "x"]}, "content_type": "application/json"}),
+        json!({"key": "/l/number", "value": 1.5, "content_type": "application/json"}),
+        json!({"key": "/l/text", "value": "zwei\nZeilen", "content_type": "text/plain"}),
+    ];
+    let lines: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
+    // Of two lines with one key the later one wins.
+    let early = "{\"key\": \"/l/text\", \"value\": \"early\"}\n\n";
+    let imported = import(&cluster, &[], &format!("{early}{}", lines.concat()));
+    assert_eq!(imported.code, Some(0), "{imported:?}");
+    assert!(
+        imported.stderr.contains("imported 5 keys"),
+        "{}",
+        imported.stderr
+    );
+    let exported = at(&cluster, &["kv", "export", "--prefix", "/l/"]);
+    assert!(
+        exported.stderr.contains("exported 4 keys"),
+        "{}",
+        exported.stderr
+    );
+    assert_eq!(values(&succeeds(exported)), values(&lines.concat()));
+
+    // What is wrong is named by its line; the rest goes in.
+    let broken = "{\"key\": \"/m/1\", \"value\": 1}\nnonsense\n{\"key\": \"\", \"value\": 1}\n\
+                  {\"key\": \"/m/4\", \"value\": 4}\n";
+    let imported = import(&cluster, &[], broken);
+    assert_eq!((imported.code, imported.stdout.as_str()), (Some(1), ""));
+    for words in [
+        "line 2: ",
+        "line 3: key_empty",
+        "imported 2 keys",
+        "error: 2 lines failed",
+    ] {
+        assert!(
+            imported.stderr.contains(words),
+            "no `{words}` in {}",
+            imported.stderr
+        );
+    }
+    assert_eq!(kv::list(&mut cluster.client(1), "/m/").len(), 2);
+
+    // Lines that are values, with their key inside.
+    let people = "{\"id\": \"ada\", \"born\": 1815}\n{\"id\": \"alan\", \"born\": 1912}\n";
+    let imported = import(
+        &cluster,
+        &["--key-field", "id", "--prefix", "/people/"],
+        people,
+    );
+    assert_eq!(imported.code, Some(0), "{imported:?}");
+    let ada = kv::get(&mut cluster.client(1), "/people/ada").expect("it was imported");
+    assert_eq!(ada["value"], json!({"id": "ada", "born": 1815}));
+    fails(
+        &at(&cluster, &["kv", "import", "/nowhere.ndjson"]),
+        2,
+        &["/nowhere.ndjson"],
+    );
+}
+
+fn import(cluster: &Cluster, options: &[&str], lines: &str) -> Finished {
+    let endpoints = cluster.endpoints();
+    let words = ["kv", "import", "-", "--endpoints", &endpoints];
+    let mut command = command(&[&words, options].concat());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(lines.as_bytes()).expect("the import reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it is our child");
+    Finished {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn values(lines: &str) -> Vec<Value> {
+    let lines = lines.lines().map(serde_json::from_str);
+    lines.collect::<Result<_, _>>().expect("lines of JSON")
+}
+
+#[test]
+fn the_cluster_from_the_command_line() {
+    let cluster = Cluster::start(Options::nodes(3));
+    let shown = succeeds(at(&cluster, &["cluster", "-o", "json"]));
+    let shown: Value = serde_json::from_str(&shown).expect("it is JSON");
+    let nodes = shown["nodes"].as_array().expect("nodes");
+    let addresses: Vec<_> = nodes
+        .iter()
+        .map(|node| node["client_address"].as_str())
+        .collect();
+    let expected: Vec<_> = cluster.nodes().map(|node| cluster.address(node)).collect();
+    assert_eq!(
+        addresses,
+        expected
+            .iter()
+            .map(|it| Some(it.as_str()))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(shown["groups"].as_array().map(Vec::len), Some(6));
+    for form in ["table", "yaml"] {
+        let text = succeeds(at(&cluster, &["cluster", "-o", form]));
+        for address in &expected {
+            assert!(text.contains(address), "no {address} in {text}");
+        }
+    }
+    // From the environment, without the scheme, the first of them dead.
+    let mut command = command(&["kv", "put", "/from/environment", "x", "-o", "json"]);
+    let dead = ports::free_base(1);
+    let endpoints = format!("127.0.0.1:{dead},{}", cluster.address(2));
+    let output = command.env("CAUCUS_ENDPOINTS", endpoints).output();
+    let output = output.expect("the binary starts");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_cluster_that_is_not_there() {
+    let endpoint = format!("http://127.0.0.1:{}", ports::free_base(1));
+    for words in [
+        &["cluster"][..],
+        &["kv", "get", "a"],
+        &["kv", "put", "a", "b"],
+        &["kv", "list"],
+        &["kv", "del", "a"],
+        &["kv", "export"],
+    ] {
+        let finished = run(&[words, &["--endpoints", &endpoint]].concat());
+        fails(&finished, 1, &[&endpoint, "refused"]);
+    }
+    fails(
+        &run(&["cluster", "--endpoints", "https://h:1"]),
+        2,
+        &["TLS"],
+    );
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let commands = [
+        &[][..],
+        &["server"],
+        &["join"],
+        &["dev"],
+        &["kv"],
+        &["kv", "put"],
+        &["kv", "get"],
+        &["kv", "del"],
+        &["kv", "list"],
+        &["kv", "import"],
+        &["kv", "export"],
+        &["cluster"],
+        &["config"],
+        &["config", "reference"],
+        &["config", "check"],
+        &["bench"],
+        &["completions"],
+    ];
+    for words in commands {
+        let finished = run(&[words, &["--help"]].concat());
+        assert_eq!(
+            (finished.code, finished.stderr.as_str()),
+            (Some(0), ""),
+            "{words:?}"
+        );
+        let usage = [&["Usage: caucus"], words].concat().join(" ");
+        assert!(
+            finished.stdout.contains(&usage),
+            "{words:?}: {}",
+            finished.stdout
+        );
+        assert!(
+            !finished.stdout.contains("--parent"),
+            "{words:?} shows what is ours"
+        );
+    }
+    let version = succeeds(run(&["--version"]));
+    assert_eq!(version, format!("caucus {}\n", env!("CARGO_PKG_VERSION")));
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = succeeds(run(&["completions", shell]));
+        assert!(
+            script.contains("caucus") && script.contains("import"),
+            "{shell}"
+        );
+    }
+    for words in [
+        &["nonsense"][..],
+        &["server", "--nonsense"],
+        &["dev", "--nodes", "0"],
+        &[],
+    ] {
+        let finished = run(words);
+        assert_eq!(
+            (finished.code, finished.stdout.as_str()),
+            (Some(2), ""),
+            "{words:?}"
+        );
+        assert!(!finished.stderr.is_empty(), "{words:?}");
+    }
+}
