@@ -36,6 +36,7 @@ fn peers(connect: Duration) -> (Arc<Peers>, mpsc::UnboundedReceiver<DuplexStream
         protocol_version: PROTOCOL_VERSION,
         cluster_name: "test".to_owned(),
         node: 1,
+        ..Hello::default()
     };
     let options = PeersOptions {
         connect_timeout: Duration::from_secs(60),
