@@ -62,10 +62,12 @@ fn layers(args: ConfigArgs) -> Result<Layers, config::Error> {
 
 fn serve(config: Checked) -> Result<(), Fatal> {
     logging::start(&config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(Fatal::failed)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    match config.node.threads {
+        0 => {}
+        threads => _ = runtime.worker_threads(threads as usize),
+    }
+    let runtime = runtime.enable_all().build().map_err(Fatal::failed)?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
         stop_on_signal(shutdown.clone()).map_err(Fatal::failed)?;

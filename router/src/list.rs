@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::attempt::{Stop, Target};
 use crate::merge::merge;
 use crate::retry::{Retry, Step, Stumble};
+use crate::route::Table;
 use crate::router::nonsense;
 use crate::{Error, Outcome, Router};
 
@@ -52,7 +53,8 @@ impl Router {
     /// Reads a page of a range, from all groups that can hold keys of it.
     ///
     /// Each group is read linearizably, but not all at one revision; so the page's revision is the
-    /// smallest of theirs: whoever goes on from there misses nothing.
+    /// smallest of theirs: whoever goes on from there misses nothing. It is never below `at_least`, nor
+    /// below what the groups that were asked first showed.
     pub async fn list(
         &self,
         listing: &Listing,
@@ -64,13 +66,7 @@ impl Router {
             let stumble = match self.table() {
                 None => Stumble::NoGroup,
                 Some(table) => {
-                    let vnodes = table.map().route_range(&listing.start, &listing.end);
-                    let groups = table.map().split_by_group(&vnodes);
-                    let parts = groups.len();
-                    let asked = groups.into_iter().map(|(group, vnodes)| {
-                        self.list_group(&table, group, vnodes, parts, listing, at_least, deadline)
-                    });
-                    match try_join_all(asked).await {
+                    match self.list_groups(&table, listing, at_least, deadline).await {
                         Ok(replies) => return page(replies, listing.limit, at_least),
                         Err(Stop::Failed(error)) => return Err(error),
                         // It has waited for the map already; this counts the turn.
@@ -86,10 +82,39 @@ impl Router {
         }
     }
 
+    /// Asks every group of the range. A group answers with its own highest revision, which may lie far
+    /// below what another one shows, and nothing says then that it is complete up to there: it is asked
+    /// once more, for an answer at or above that.
+    async fn list_groups(
+        &self,
+        table: &Arc<Table>,
+        listing: &Listing,
+        at_least: Revision,
+        deadline: Instant,
+    ) -> Result<Vec<Reply>, Stop> {
+        let vnodes = table.map().route_range(&listing.start, &listing.end);
+        let groups = table.map().split_by_group(&vnodes);
+        let parts = groups.len();
+        let ask = &|(group, vnodes), at_least| {
+            self.list_group(table, group, vnodes, parts, listing, at_least, deadline)
+        };
+        let first = groups.iter().cloned().map(|group| ask(group, at_least));
+        let mut replies = try_join_all(first).await?;
+        let newest = replies.iter().filter_map(newest_item).max().unwrap_or(0);
+        let asked = replies.iter_mut().zip(groups);
+        let behind = asked.filter(|(reply, _)| reply.revision < newest);
+        let again = behind.map(|(reply, group)| async move {
+            *reply = ask(group, Revision(newest)).await?;
+            Ok::<(), Stop>(())
+        });
+        try_join_all(again).await?;
+        Ok(replies)
+    }
+
     #[allow(clippy::too_many_arguments)]
     async fn list_group(
         &self,
-        table: &Arc<crate::route::Table>,
+        table: &Arc<Table>,
         group: GroupId,
         vnodes: VnodeSet,
         parts: usize,
@@ -113,6 +138,15 @@ impl Router {
         self.run_target(target, &body, at_least.0, retry, deadline, None)
             .await
     }
+}
+
+/// The revision of the newest key that a group listed.
+fn newest_item(reply: &Reply) -> Option<u64> {
+    let Some(Answer::Listed(listed)) = &reply.body else {
+        return None;
+    };
+    let records = listed.items.iter().filter_map(|item| item.record.as_ref());
+    records.map(|record| record.mod_revision).max()
 }
 
 fn page(replies: Vec<Reply>, limit: usize, at_least: Revision) -> Result<Page, Error> {

@@ -202,7 +202,7 @@ fn final_reason(stumble: &Stumble) -> Option<Reason> {
 /// What the caller is told if the deadline passes after this.
 fn reason(stumble: &Stumble) -> Reason {
     match stumble {
-        Stumble::Failure(Failure::Busy(what)) => Reason::Busy((*what).to_owned()),
+        Stumble::Failure(Failure::Busy(what)) => Reason::Busy(what.clone()),
         Stumble::Failure(failure) => Reason::Unavailable(failure.to_string()),
         Stumble::Call(error @ CallError::Busy { .. }) => Reason::Busy(error.to_string()),
         Stumble::Call(error) => Reason::Unavailable(error.to_string()),

@@ -45,7 +45,7 @@ async fn the_first_stumble_decides_so() {
     assert!(matches!(first(rules), Step::Refresh(..)));
 
     for stumble in [
-        Stumble::Failure(Failure::Busy("a queue")),
+        Stumble::Failure(Failure::Busy("a queue".to_owned())),
         Stumble::Failure(Failure::Internal("stopped".to_owned())),
         Stumble::Call(CallError::Busy { addr: "a".into() }),
         unavailable(false),
@@ -127,7 +127,7 @@ async fn the_reason_is_what_was_seen_of_the_group() {
         let (reason, _) = outcome(true, &stumbles);
         assert!(matches!(reason, Reason::Unavailable(_)), "{stumbles:?}");
     }
-    let busy = Stumble::Failure(Failure::Busy("a queue"));
+    let busy = Stumble::Failure(Failure::Busy("a queue".to_owned()));
     assert!(matches!(outcome(true, &[busy]).0, Reason::Busy(_)));
 }
 

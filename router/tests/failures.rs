@@ -23,7 +23,7 @@ async fn a_write_is_sent_again_with_the_same_id_and_applied_once() {
         Some(Failure::NotLeader { leader: None }),
         Some(Failure::NotLeader { leader: Some(1) }),
         Some(Failure::NotLeader { leader: Some(9) }),
-        Some(Failure::Busy("a queue")),
+        Some(Failure::Busy("a queue".to_owned())),
         Some(Failure::Moved { epoch: 1 }),
         Some(lost()),
         Some(lost()),
@@ -84,7 +84,8 @@ async fn the_deadline_ends_what_no_group_answers() {
     let answer = client.send("GET", "/v1/kv/k", header, "").await;
     answer.is_problem(504, "deadline");
 
-    door.groups.fail(vec![Some(Failure::Busy("a queue")); 1000]);
+    door.groups
+        .fail(vec![Some(Failure::Busy("a queue".to_owned())); 1000]);
     let answer = client.put("/v1/kv/k?timeout=0.05", "v").await;
     assert_eq!(answer.is_problem(503, "busy")["outcome"], "not_applied");
     assert_eq!(answer.header("retry-after"), Some("1"));

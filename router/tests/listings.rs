@@ -2,9 +2,14 @@
 
 mod support;
 
+use std::time::Duration;
+
+use caucus_ring::Revision;
+use caucus_router::Listing;
 use serde_json::Value;
 use support::Door;
 use support::client::Client;
+use tokio::time::Instant;
 
 /// Keys in many directories, so that they lie in all groups; some in one directory.
 async fn filled() -> (Door, Client, Vec<String>) {
@@ -131,4 +136,46 @@ async fn a_listing_asks_again_where_a_group_stumbles() {
     ]);
     let page = client.get("/v1/kv").await.json();
     assert_eq!(keys_of(&page), keys);
+}
+
+/// A router that has seen nothing gets no help from what it knows: the groups' own revisions differ,
+/// and the one of a group without any write is 0.
+#[tokio::test]
+async fn a_listings_revision_is_not_below_what_it_shows() {
+    let door = Door::open().await;
+    let mut client = door.client().await;
+    let all = Listing {
+        limit: 100,
+        ..Listing::default()
+    };
+    let deadline = || Instant::now() + Duration::from_secs(30);
+    let page = door
+        .fresh_router()
+        .list(&all, Revision(0), deadline())
+        .await;
+    assert_eq!(page.unwrap().revision, Revision(0), "nothing is there");
+
+    client.put("/v1/kv/plain", "1").await;
+    assert_eq!(door.groups.groups_in_use(), 1);
+    let router = door.fresh_router();
+    let page = router.list(&all, Revision(0), deadline()).await.unwrap();
+    assert_eq!((page.items.len(), page.revision), (1, Revision(1)));
+
+    for n in 0..40 {
+        client.put(&format!("/v1/kv//dir{n:02}/sub/key"), "x").await;
+    }
+    assert_eq!(door.groups.groups_in_use(), support::GROUPS as usize);
+    let router = door.fresh_router();
+    let page = router.list(&all, Revision(0), deadline()).await.unwrap();
+    let records = page.items.iter().filter_map(|item| item.record.as_ref());
+    let newest = records.map(|record| record.mod_revision).max();
+    assert_eq!((page.items.len(), newest), (41, Some(41)));
+    assert_eq!(page.revision, Revision(41));
+
+    // And not below what was asked for.
+    let page = door
+        .fresh_router()
+        .list(&all, Revision(60), deadline())
+        .await;
+    assert_eq!(page.unwrap().revision, Revision(60));
 }

@@ -18,6 +18,8 @@ mod sequencer;
 mod server;
 mod shard;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 pub use metrics::describe as describe_metrics;
 pub use options::Options;

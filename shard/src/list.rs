@@ -37,13 +37,16 @@ pub(crate) fn list(
     vnodes: &VnodeSet,
     list: &List,
 ) -> Result<Listed, Error> {
-    let mut merge = Merge::open(reader, storage, vnodes, list)?;
     let limit = (list.limit as usize).clamp(1, PAGE_KEYS_MAX);
     let bytes_max = match list.bytes_max as usize {
         0 => PAGE_BYTES_MAX,
         asked => asked.min(PAGE_BYTES_MAX),
     };
     let mut listed = Listed::default();
+    if !list.end.is_empty() && list.start >= list.end {
+        return Ok(listed);
+    }
+    let mut merge = Merge::open(reader, storage, vnodes, list)?;
     let mut bytes = 0;
     while let Some((key, value)) = merge.next()? {
         if listed.items.len() >= limit || (bytes >= bytes_max && !listed.items.is_empty()) {
@@ -51,7 +54,7 @@ pub(crate) fn list(
             break;
         }
         if let Some(folded) = fold(&key, list) {
-            merge.skip_to(&keys::prefix_end(&folded))?;
+            merge.skip_past(&folded)?;
             bytes += folded.len();
             listed.items.push(Item {
                 key: folded,
@@ -128,15 +131,21 @@ impl<'a> Merge<'a> {
         Ok(Some((key, value)))
     }
 
-    /// Goes on at `key` in all parts.
-    fn skip_to(&mut self, key: &[u8]) -> Result<(), Error> {
+    /// Goes on after all keys that begin with `prefix` in all parts.
+    fn skip_past(&mut self, prefix: &[u8]) -> Result<(), Error> {
+        let end = keys::prefix_end(prefix);
+        if end.is_empty() {
+            // Nothing sorts after them.
+            self.heads.clear();
+            return Ok(());
+        }
         while let Some(Reverse((head, part))) = self.heads.peek() {
-            if &head[..] >= key {
+            if *head >= end {
                 break;
             }
             let part = *part;
             self.heads.pop();
-            let target = [&self.parts[part].prefix[..], key].concat();
+            let target = [&self.parts[part].prefix[..], &end].concat();
             self.parts[part].scan.seek(&target);
             self.advance(part)?;
         }
@@ -156,9 +165,12 @@ fn open_part<'a>(
         false => keys::current(storage, vnode.0, &list.end),
     };
     let prefix = keys::current(storage, vnode.0, b"");
-    // An empty range has no scan: in the engine an empty `end` would mean an open one.
     Ok(Part {
         scan: reader.scan(Space::State, &start, &end, Direction::Forward)?,
         prefix,
     })
 }
+
+#[cfg(test)]
+#[path = "list_tests.rs"]
+mod tests;

@@ -55,13 +55,22 @@ impl Reads {
     pub(crate) async fn run(self, mut queue: mpsc::Receiver<ReadJob>) {
         let mut jobs = Vec::new();
         while queue.recv_many(&mut jobs, ROUND_READS_MAX).await > 0 {
+            // Whoever is ready to run now may have a read for this round too.
+            tokio::task::yield_now().await;
+            while jobs.len() < ROUND_READS_MAX
+                && let Ok(job) = queue.try_recv()
+            {
+                jobs.push(job);
+            }
             self.meters.read_round.record(jobs.len() as f64);
             // Taken after the reads arrived, so it names at least what was under way then.
             let waits: Vec<Wait> = jobs.iter().map(|job| self.wait_for(&job.what)).collect();
             match self.group.confirm().await {
                 Ok(_) => {
+                    // A leader installs no snapshot, so this one is whole and has been opened.
+                    let storage = self.group.view().storage();
                     for (job, wait) in jobs.drain(..).zip(waits) {
-                        self.serve_when_over(job, wait);
+                        self.serve_when_over(job, wait, storage);
                     }
                 }
                 Err(error) => {
@@ -81,9 +90,9 @@ impl Reads {
         }
     }
 
-    fn serve_when_over(&self, job: ReadJob, wait: Wait) {
+    fn serve_when_over(&self, job: ReadJob, wait: Wait, storage: keys::StorageId) {
         if wait.is_over() && self.is_short(&job.what) {
-            return self.serve(job);
+            return self.serve(job, storage);
         }
         let this = self.clone();
         tokio::spawn(async move {
@@ -98,11 +107,11 @@ impl Reads {
                 }
             }
             if this.is_short(&job.what) {
-                return this.serve(job);
+                return this.serve(job, storage);
             }
             // The reply is part of the job, so nobody is left without an answer if this is
             // cancelled by the end of the runtime: then the link ends too.
-            tokio::task::spawn_blocking(move || this.serve(job));
+            tokio::task::spawn_blocking(move || this.serve(job, storage));
         });
     }
 
@@ -113,14 +122,17 @@ impl Reads {
         }
     }
 
-    fn serve(&self, job: ReadJob) {
+    fn serve(&self, job: ReadJob, storage: keys::StorageId) {
         // Before the data is read: what is read is then at or above it.
         let highest = self.published.highest();
         let read = match &job.what {
-            What::Get(get) => self.get(get, job.rules_version),
-            What::List(list) => self.list(list, job.rules_version),
+            What::Get(get) => self.get(get, job.rules_version, storage),
+            What::List(list) => self.list(list, job.rules_version, storage),
         };
         match read {
+            Ok(_) if self.group.view().storage() != storage => {
+                self.fail(job, Failure::NotLeader { leader: None });
+            }
             Ok((body, revision)) => {
                 self.meters.read.increment(1);
                 (job.reply)(Reply {
@@ -143,7 +155,12 @@ impl Reads {
     }
 
     /// The body, and the highest revision in it.
-    fn get(&self, get: &Get, rules_version: u64) -> Result<(Body, u64), Failure> {
+    fn get(
+        &self,
+        get: &Get,
+        rules_version: u64,
+        storage: keys::StorageId,
+    ) -> Result<(Body, u64), Failure> {
         let scope = self.published.scope();
         let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
         if routing.rules.version() != rules_version {
@@ -153,9 +170,10 @@ impl Reads {
         if !scope.owned.contains(vnode) {
             return Err(Failure::Moved { epoch: 0 });
         }
-        let view = self.group.view();
-        let stored = view
-            .get(&keys::current(view.storage(), vnode.0, &get.key))
+        let stored = self
+            .group
+            .view()
+            .get(&keys::current(storage, vnode.0, &get.key))
             .map_err(engine_failure)?;
         let mut record = stored
             .map(decode_record)
@@ -170,7 +188,12 @@ impl Reads {
         Ok((Body::Found(Found { record }), revision))
     }
 
-    fn list(&self, list: &List, rules_version: u64) -> Result<(Body, u64), Failure> {
+    fn list(
+        &self,
+        list: &List,
+        rules_version: u64,
+        storage: keys::StorageId,
+    ) -> Result<(Body, u64), Failure> {
         let asked = VnodeSet::from_packed(&list.vnodes)
             .map_err(|error| Failure::Invalid(error.to_string()))?;
         let scope = self.published.scope();
@@ -181,12 +204,11 @@ impl Reads {
         if !asked.is_subset(&scope.owned) {
             return Err(Failure::Moved { epoch: 0 });
         }
-        let view = self.group.view();
-        let snapshot = view.engine().snapshot();
+        let snapshot = self.group.view().engine().snapshot();
         // After the snapshot: it then names every vnode that holds keys in it.
         let occupied = asked.intersection(&self.published.occupied());
-        let listed = list::list(snapshot.as_ref(), view.storage(), &occupied, list)
-            .map_err(engine_failure)?;
+        let listed =
+            list::list(snapshot.as_ref(), storage, &occupied, list).map_err(engine_failure)?;
         let revisions = listed.items.iter().filter_map(|item| item.record.as_ref());
         let revision = revisions.map(|record| record.mod_revision).max();
         Ok((Body::Listed(listed), revision.unwrap_or(0)))

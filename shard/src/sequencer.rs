@@ -10,7 +10,8 @@
 //! batch, in the term in which it was asked for. Everything that carries a revision leaves through this
 //! task, in one order. While a block is under way the next batch gathers, which is all the batching
 //! there is. A write that is not proposed was not applied, and its sender is told so; one that was
-//! proposed and not answered is unknown, and its sender asks again under the same id.
+//! proposed and not answered is unknown, and its sender asks again under the same id. A write whose
+//! deadline passes is answered then if it is in a batch, and when its turn comes if it is in the queue.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -23,7 +24,7 @@ use caucus_api::{Failure, ReplyTo};
 use caucus_raft::{Group, ProposeError};
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Options;
 use crate::inflight::{InFlight, Ticket};
@@ -128,6 +129,8 @@ impl Sequencer {
                 None => return false,
             },
         };
+        // Whoever is ready to run now may have a write for this batch too.
+        tokio::task::yield_now().await;
         let mut bytes = first.encoded.len();
         jobs.push(first);
         while jobs.len() < self.options.batch_writes_max {
@@ -141,32 +144,16 @@ impl Sequencer {
             }
             jobs.push(job);
         }
-        let now = Instant::now();
-        if jobs.iter().any(|job| job.deadline <= now) {
-            let (late, live): (Vec<_>, Vec<_>) = std::mem::take(jobs)
-                .into_iter()
-                .partition(|job| job.deadline <= now);
-            *jobs = live;
-            for job in late {
-                job.fail(Failure::Deadline { unknown: false });
-            }
-        }
+        fail_late(jobs, || Failure::Deadline { unknown: false });
         true
     }
 
     /// Gets revisions for a batch and proposes it.
-    async fn sequence(&mut self, term: u64, jobs: Vec<WriteJob>, slot: OwnedSemaphorePermit) {
-        if jobs.is_empty() {
-            return;
-        }
-        let keys: Arc<HashSet<Bytes>> = Arc::new(jobs.iter().map(|job| job.key.clone()).collect());
-        let now = Instant::now();
-        let patience = jobs.iter().map(|job| job.deadline).max().unwrap_or(now);
-        let count = jobs.len() as u32;
-        let Some((first_revision, ticket)) = self.ask(term, count, patience, keys).await else {
-            let failure = self.unsequenced();
+    async fn sequence(&mut self, term: u64, mut jobs: Vec<WriteJob>, slot: OwnedSemaphorePermit) {
+        let Some((first_revision, ticket)) = self.ask(term, &mut jobs).await else {
+            let leader = self.group.leadership().leader;
             for job in jobs {
-                job.fail(failure.clone());
+                job.fail(Failure::NotLeader { leader });
             }
             return;
         };
@@ -190,7 +177,7 @@ impl Sequencer {
         match answer {
             Ok(answer) => {
                 tokio::spawn(async move {
-                    let result = answer.await;
+                    let (jobs, result) = answered(jobs, answer).await;
                     meters
                         .entry_seconds
                         .record(proposed.elapsed().as_secs_f64());
@@ -198,37 +185,28 @@ impl Sequencer {
                     drop(slot);
                 });
             }
-            Err(error) => finish(jobs, Err(error), ticket, &again, &meters),
+            Err(error) => {
+                let jobs = jobs.into_iter().map(Some).collect();
+                finish(jobs, Err(error), ticket, &again, &meters);
+            }
         }
     }
 
-    /// Why a batch got no revisions. None of it was proposed.
-    fn unsequenced(&self) -> Failure {
-        let leadership = self.group.leadership();
-        match leadership.here {
-            true => Failure::Unavailable {
+    /// Asks until there is an answer, for those who still have time. `None`: leadership in `term` is
+    /// over, or nobody is left.
+    async fn ask(&mut self, term: u64, jobs: &mut Vec<WriteJob>) -> Option<(u64, Ticket)> {
+        loop {
+            fail_late(jobs, || Failure::Unavailable {
                 reason: "the placement group grants no revisions".to_owned(),
                 unknown: false,
-            },
-            false => Failure::NotLeader {
-                leader: leadership.leader,
-            },
-        }
-    }
-
-    /// Asks until there is an answer; `None` when leadership in `term` is over, or all who wait have
-    /// run out of time.
-    async fn ask(
-        &mut self,
-        term: u64,
-        count: u32,
-        patience: Instant,
-        keys: Arc<HashSet<Bytes>>,
-    ) -> Option<(u64, Ticket)> {
-        loop {
-            let ticket = self.inflight.open(keys.clone());
+            });
+            if jobs.is_empty() {
+                return None;
+            }
+            let keys = jobs.iter().map(|job| job.key.clone()).collect();
+            let ticket = self.inflight.open(Arc::new(keys));
             let started = Instant::now();
-            let asked = self.revisions.ask(count);
+            let asked = self.revisions.ask(jobs.len() as u32);
             let granted = timeout(self.options.ask_timeout, asked).await;
             let leadership = self.group.leadership();
             let leads = leadership.here && leadership.term == term;
@@ -246,7 +224,7 @@ impl Sequencer {
                     ticket.settle();
                 }
             }
-            if !leads || Instant::now() >= patience {
+            if !leads {
                 return None;
             }
             if matches!(granted, Ok(None)) {
@@ -257,9 +235,47 @@ impl Sequencer {
     }
 }
 
-/// Answers the writes of an entry.
-fn finish(
+/// Answers those who have run out of time.
+fn fail_late(jobs: &mut Vec<WriteJob>, failure: impl Fn() -> Failure) {
+    let now = Instant::now();
+    if jobs.iter().any(|job| job.deadline <= now) {
+        let (late, live): (Vec<_>, Vec<_>) = std::mem::take(jobs)
+            .into_iter()
+            .partition(|job| job.deadline <= now);
+        *jobs = live;
+        for job in late {
+            job.fail(failure());
+        }
+    }
+}
+
+/// Waits for the answer to an entry. Whose deadline passes meanwhile is told that the outcome is
+/// unknown, and leaves a gap.
+async fn answered<T>(
     jobs: Vec<WriteJob>,
+    answer: impl Future<Output = T>,
+) -> (Vec<Option<WriteJob>>, T) {
+    let mut jobs: Vec<_> = jobs.into_iter().map(Some).collect();
+    let mut answer = std::pin::pin!(answer);
+    loop {
+        let Some(next) = jobs.iter().flatten().map(|job| job.deadline).min() else {
+            return (jobs, answer.await);
+        };
+        if let Ok(answer) = timeout_at(next, &mut answer).await {
+            return (jobs, answer);
+        }
+        let now = Instant::now();
+        for slot in &mut jobs {
+            if let Some(late) = slot.take_if(|job| job.deadline <= now) {
+                late.fail(Failure::Deadline { unknown: true });
+            }
+        }
+    }
+}
+
+/// Answers the writes of an entry that still wait.
+fn finish(
+    jobs: Vec<Option<WriteJob>>,
     result: Result<caucus_raft::Reply, ProposeError>,
     ticket: Ticket,
     again: &mpsc::Sender<WriteJob>,
@@ -287,19 +303,29 @@ fn finish(
         },
     };
     meters.failed.increment(jobs.len() as u64);
-    for job in jobs {
+    for job in jobs.into_iter().flatten() {
         job.fail(failure.clone());
     }
 }
 
-fn answer(jobs: Vec<WriteJob>, applied: Applied, again: &mpsc::Sender<WriteJob>, meters: &Meters) {
+fn answer(
+    jobs: Vec<Option<WriteJob>>,
+    applied: Applied,
+    again: &mpsc::Sender<WriteJob>,
+    meters: &Meters,
+) {
     for (job, verdict) in jobs.into_iter().zip(applied.verdicts) {
+        let Some(mut job) = job else {
+            continue;
+        };
+        // Also with a refusal: who was refused as too old must learn how old.
+        job.at_least = job.at_least.max(applied.highest);
         let failure = match verdict {
             Verdict::Done(outcome) => {
                 meters.written.increment(1);
                 (job.reply)(Reply {
                     call: job.call,
-                    revision: applied.highest.max(job.at_least).max(outcome.revision),
+                    revision: job.at_least.max(outcome.revision),
                     body: Some(Body::Outcome(outcome)),
                 });
                 continue;
@@ -307,7 +333,7 @@ fn answer(jobs: Vec<WriteJob>, applied: Applied, again: &mpsc::Sender<WriteJob>,
             Verdict::Refused(Refusal::Overtaken) => {
                 if let Err(full) = again.try_send(job) {
                     full.into_inner()
-                        .fail(Failure::Busy("the group's queue of writes"));
+                        .fail(Failure::Busy("the group's queue of writes".to_owned()));
                 }
                 continue;
             }

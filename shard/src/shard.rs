@@ -292,8 +292,7 @@ impl Shard {
                     Err(failure) => return Err((failure, reply)),
                 };
                 let sent = seat.writes.try_send(job);
-                let busy = Failure::Busy("the group's queue of writes");
-                return sent.map_err(|full| (busy, full.into_inner().reply));
+                return sent.map_err(|full| (busy("writes"), full.into_inner().reply));
             }
             Some(Asked::Get(get)) => What::Get(get),
             Some(Asked::List(list)) => What::List(list),
@@ -311,8 +310,7 @@ impl Shard {
             reply,
         };
         let sent = seat.reads.try_send(job);
-        let busy = Failure::Busy("the group's queue of reads");
-        sent.map_err(|full| (busy, full.into_inner().reply))
+        sent.map_err(|full| (busy("reads"), full.into_inner().reply))
     }
 
     /// Checks a write before it may enter a log.
@@ -363,6 +361,10 @@ impl Groups for Shard {
     fn progress(&self, progress: SessionProgress) {
         self.inner.sessions.note(progress);
     }
+}
+
+fn busy(what: &str) -> Failure {
+    Failure::Busy(format!("the group's queue of {what}"))
 }
 
 fn hash(seat: &Seat, call: u64, reply: ReplyTo) {

@@ -61,6 +61,8 @@ pub(crate) struct Node {
     pub(crate) data_dir: PathBuf,
     /// What the process does.
     pub(crate) roles: Vec<Role>,
+    /// Threads of the runtime; 0: one for each core.
+    pub(crate) threads: u32,
 }
 
 /// What a process does.

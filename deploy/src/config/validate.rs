@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use super::{Checked, Cluster, Config, Http, Listen, Node, Raft, Role, Storage};
 
 const MIB: usize = 1 << 20;
+/// More than any machine that a node is meant for.
+const THREADS_MAX: u32 = 1024;
 
 impl Config {
     /// Checks everything that can be checked without touching the machine. The error names the field.
@@ -84,6 +86,9 @@ impl Node {
             .collect::<BTreeSet<_>>();
         if self.roles.is_empty() || distinct.len() != self.roles.len() {
             return Err("node.roles: needs each of its roles once, and at least one".to_owned());
+        }
+        if self.threads > THREADS_MAX {
+            return Err(format!("node.threads: at most {THREADS_MAX}"));
         }
         short_name("node.zone", &self.zone)?;
         short_name("node.name", &self.name)

@@ -81,6 +81,9 @@ fn place(args: &Args, root: &Path, nodes: u32, id: u32) -> Result<Place, Fatal> 
     let mut config = Config::default();
     config.node.id = id;
     config.node.data_dir = dir.clone();
+    // More threads than cores would only take turns.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    config.node.threads = (cores as u32 / nodes).max(1);
     config.listen.client = address(args.port, id, 0);
     config.listen.peer = address(args.port, id, 1);
     config.cluster.name = "dev".to_owned();

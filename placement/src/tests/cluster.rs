@@ -62,7 +62,7 @@ impl Directory for Addresses {
 }
 
 /// Not the node's id, so that nobody can take one for the other.
-fn replica(node: u32) -> u64 {
+pub(super) fn replica(node: u32) -> u64 {
     u64::from(node) + 10
 }
 

@@ -26,6 +26,8 @@ pub struct MemoryGroups {
 struct State {
     revision: u64,
     groups: HashMap<u32, BTreeMap<Bytes, Record>>,
+    /// The highest revision that each group has applied.
+    applied: HashMap<u32, u64>,
     done: HashMap<(u64, u64), Outcome>,
     /// What the next requests are answered instead; `None`: never.
     script: VecDeque<Option<Failure>>,
@@ -155,6 +157,7 @@ impl State {
         }
         self.revision += 1;
         let revision = self.revision;
+        self.applied.insert(group, revision);
         let keys = self.groups.entry(group).or_default();
         let found = keys.get(&write.key);
         let mut outcome = Outcome {
@@ -226,7 +229,8 @@ impl Groups for MemoryGroups {
                 return;
             }
         };
-        let revision = state.revision.max(request.at_least);
+        let applied = state.applied.get(&request.group).copied();
+        let revision = applied.unwrap_or(0).max(request.at_least);
         drop(state);
         reply(Reply {
             call: request.call,

@@ -70,6 +70,21 @@ pub fn map(epoch: u64) -> Arc<ClusterMap> {
     Arc::new(ClusterMap::new(content).unwrap())
 }
 
+fn router(options: RouterOptions, groups: &Arc<MemoryGroups>, maps: &Maps) -> Router {
+    let hello = Hello {
+        protocol_version: PROTOCOL_VERSION,
+        cluster_name: "test".to_owned(),
+        node: 0,
+        ..Hello::default()
+    };
+    let net = Arc::new(TcpNet::default());
+    let peers = Peers::new(net, hello, PeersOptions::default());
+    let local = Some((NODE, groups.clone() as Arc<dyn caucus_api::Groups>));
+    let links = NodeLinks::new(peers.clone(), LinksOptions::default(), 42, local);
+    let placement = PlacementClient::new(peers, PlacementOptions::default(), Vec::new());
+    Router::new(options, links, placement, maps.clone())
+}
+
 impl Door {
     /// With a map and all groups at work.
     pub async fn open() -> Door {
@@ -79,20 +94,9 @@ impl Door {
     }
 
     pub async fn without_map(options: RouterOptions, http: HttpOptions) -> Door {
-        let hello = Hello {
-            protocol_version: PROTOCOL_VERSION,
-            cluster_name: "test".to_owned(),
-            node: 0,
-            ..Hello::default()
-        };
-        let net = Arc::new(TcpNet::default());
-        let peers = Peers::new(net, hello, PeersOptions::default());
         let groups = Arc::new(MemoryGroups::new(map(1)));
-        let local = Some((NODE, groups.clone() as Arc<dyn caucus_api::Groups>));
-        let links = NodeLinks::new(peers.clone(), LinksOptions::default(), 42, local);
-        let placement = PlacementClient::new(peers, PlacementOptions::default(), Vec::new());
         let maps = Maps::default();
-        let router = Router::new(options, links, placement, maps.clone());
+        let router = router(options, &groups, &maps);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
@@ -106,6 +110,11 @@ impl Door {
             stop,
             task: tokio::spawn(serving),
         }
+    }
+
+    /// A router of the same groups that has seen nothing yet.
+    pub fn fresh_router(&self) -> Router {
+        router(RouterOptions::default(), &self.groups, &self.maps)
     }
 
     pub async fn client(&self) -> Client {

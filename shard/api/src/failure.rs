@@ -19,7 +19,7 @@ pub enum Failure {
     },
     /// A queue is full.
     #[error("too many requests are waiting: {0}")]
-    Busy(&'static str),
+    Busy(String),
     /// The disk is full.
     #[error("no space left on the node's disk")]
     NoSpace,
@@ -121,9 +121,8 @@ impl From<Failure> for Error {
             Failure::Rules => (Code::Rules, 0, 0),
         };
         let message = match &failure {
-            Failure::Invalid(text) | Failure::Internal(text) => text.clone(),
+            Failure::Invalid(text) | Failure::Internal(text) | Failure::Busy(text) => text.clone(),
             Failure::Unavailable { reason, .. } => reason.clone(),
-            Failure::Busy(what) => (*what).to_owned(),
             _ => String::new(),
         };
         Error {
@@ -144,7 +143,7 @@ impl From<Error> for Failure {
                 leader: Some(error.leader_node).filter(|node| *node != 0),
             },
             Code::Moved => Failure::Moved { epoch: error.epoch },
-            Code::Busy => Failure::Busy("the group's queue"),
+            Code::Busy => Failure::Busy(error.message),
             Code::NoSpace => Failure::NoSpace,
             Code::Unavailable => Failure::Unavailable {
                 reason: error.message,
@@ -171,6 +170,7 @@ mod tests {
             Failure::NotLeader { leader: Some(3) },
             Failure::NotLeader { leader: None },
             Failure::Moved { epoch: 9 },
+            Failure::Busy("the group's queue of reads".to_owned()),
             Failure::NoSpace,
             Failure::Unavailable {
                 reason: "the oracle".to_owned(),

@@ -125,6 +125,13 @@ async fn write_frames(mut socket: WriteHalf<Box<dyn Socket>>, mut queue: mpsc::R
     let mut frames = Vec::with_capacity(WRITE_FRAMES_MAX);
     let mut out = BytesMut::new();
     while queue.recv_many(&mut frames, WRITE_FRAMES_MAX).await > 0 {
+        // Whoever is ready to run now may have a frame for this system call too.
+        tokio::task::yield_now().await;
+        while frames.len() < WRITE_FRAMES_MAX
+            && let Ok(frame) = queue.try_recv()
+        {
+            frames.push(frame);
+        }
         for frame in frames.drain(..) {
             frame.encode(&mut out);
         }

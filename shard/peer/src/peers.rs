@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{CallError, Calls, Frame, Gone, Hello, Link, Net, Service, Socket};
 
@@ -188,19 +188,20 @@ impl Peer {
         &self.addr
     }
 
-    /// Asks and waits for the answer, `limit` at most.
+    /// Asks and waits for the answer, `limit` at most, the time for connecting included.
     pub async fn call(
         &self,
         service: Service,
         body: Bytes,
         limit: Duration,
     ) -> Result<Bytes, CallError> {
-        let lane = match timeout(limit, self.lane()).await {
+        let deadline = Instant::now() + limit;
+        let lane = match timeout_at(deadline, self.lane()).await {
             Ok(lane) => lane?,
             Err(_) => return Err(self.unreachable("connecting takes too long".to_owned())),
         };
         let answer = lane.ask(service, body)?;
-        timeout(limit, answer)
+        timeout_at(deadline, answer)
             .await
             .unwrap_or_else(|_| Err(self.timed_out()))
     }

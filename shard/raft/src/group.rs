@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::confirm::Confirmer;
 use crate::log::Log;
 use crate::metrics;
+use crate::pulse::Heard;
 use crate::state::StateView;
 use crate::types::{Member, Payload, Raft, Reply, committed};
 use crate::{ConfirmError, Confirmed, ProposeError};
@@ -49,6 +50,7 @@ pub struct Group {
     raft: Raft,
     view: StateView,
     pub(crate) log: Arc<Log>,
+    pub(crate) heard: Arc<Heard>,
     confirmer: Arc<Confirmer>,
     leadership: watch::Receiver<Leadership>,
     meters: Arc<metrics::Group>,
@@ -65,6 +67,7 @@ impl Group {
             raft,
             view,
             log,
+            heard: Arc::new(Heard::never()),
             leadership,
             meters,
         }
@@ -163,10 +166,18 @@ impl Group {
         }
     }
 
-    /// Starts an election here at once, without waiting for a timeout.
-    pub async fn campaign(&self) -> Result<(), ProposeError> {
-        let elected = self.raft.trigger().elect(true).await;
-        elected.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
+    /// Asks that another replica lead instead of this one. Returns at once; where this replica doesn't
+    /// lead, or the other one lags, nothing may come of it.
+    pub async fn transfer(&self, to: u64) -> Result<(), ProposeError> {
+        let asked = self.raft.trigger().transfer_leader(to).await;
+        asked.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
+    }
+
+    /// Begins to hand the lead to another replica, which must not lag. Unlike a campaign it is not
+    /// refused while the lead is alive. Nothing happens if this replica doesn't lead.
+    pub async fn hand_over(&self, to: u64) -> Result<(), ProposeError> {
+        let begun = self.raft.trigger().transfer_leader(to).await;
+        begun.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
     }
 
     /// Cuts the log if it is longer than `log_bytes_max`, leaving about `log_bytes_kept`.

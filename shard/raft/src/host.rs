@@ -14,7 +14,7 @@ use crate::log::{Log, LogHandle, LogPlace, Marks, OpenError, Writer};
 use crate::net::{DialerFactory, Directory, Inbox, Seat};
 use crate::state::{Adapter, Places, StateMachine, StateView};
 use crate::types::Raft;
-use crate::{Group, HostError, Options, metrics};
+use crate::{Group, HostError, Options, metrics, pulse};
 
 /// Logs are trimmed, marks written and gauges set this often.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
@@ -72,6 +72,10 @@ impl Host {
             shutdown: CancellationToken::new(),
         });
         tokio::spawn(host.clone().keep_house());
+        let beating = host.clone();
+        let groups = move || beating.lock().values().cloned().collect();
+        let options = host.options.clone();
+        tokio::spawn(pulse::beat(options, groups, host.shutdown.clone()));
         Ok(host)
     }
 
@@ -126,6 +130,7 @@ impl Host {
             peers: self.peers.clone(),
             directory: self.directory.clone(),
             snapshot_chunk_bytes: self.options.snapshot_chunk_bytes,
+            appended: log.appended.clone(),
         };
         let raft = Raft::new(
             replica,
@@ -141,7 +146,8 @@ impl Host {
             reason: error.to_string(),
         })?;
         let running = Group::new(group, replica, raft.clone(), view, log);
-        self.inbox.seat(group, replica, Seat::new(raft));
+        self.inbox
+            .seat(group, replica, Seat::new(raft, running.heard.clone()));
         self.lock().insert((group, replica), running.clone());
         Ok(running)
     }

@@ -23,6 +23,7 @@ mod log;
 mod metrics;
 mod net;
 mod options;
+mod pulse;
 mod state;
 #[cfg(test)]
 mod tests;

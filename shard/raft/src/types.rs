@@ -47,6 +47,7 @@ impl Reply {
 
 /// The node that a replica lives on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(test, derive(Default))]
 pub struct Member {
     /// The node's id.
     pub node: u32,

@@ -5,7 +5,8 @@
 //! session's sequences below are refused; or when the table is full, and then the *request floor* rises
 //! to the revision of what is forgotten: a request stamped below it is refused, and one stamped at or
 //! above it can't have been executed by then. A session is forgotten when all its stamps lie below the
-//! floor.
+//! floor and no entry that is still stored names it: what a replica reads when it starts must be what
+//! another one, which didn't stop, remembers.
 //!
 //! Pure: changes are returned, not written.
 
@@ -52,6 +53,8 @@ pub(super) struct Dedup {
 struct Session {
     record: SessionRecord,
     items: BTreeMap<u64, Item>,
+    /// How often `Dedup::entries` name it, with requests that are forgotten already.
+    named: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +107,7 @@ impl Dedup {
             };
             let session = self.sessions.entry(item.session).or_default();
             session.items.insert(item.sequence, kept);
+            session.named += 1;
         }
         self.items += record.items.len();
         let ids = |item: &DedupItem| (item.session, item.sequence);
@@ -161,10 +165,9 @@ impl Dedup {
         {
             self.floor = self.floor.max(entry.revision);
             for (session, sequence) in entry.ids {
-                if let Some(session) = self.sessions.get_mut(&session)
-                    && session.items.remove(&sequence).is_some()
-                {
-                    self.items -= 1;
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.named -= 1;
+                    self.items -= usize::from(session.items.remove(&sequence).is_some());
                 }
             }
             forgotten.entries.push(index);
@@ -176,7 +179,7 @@ impl Dedup {
         let mut ended: Vec<u64> = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.items.is_empty() && session.record.stamp < floor)
+            .filter(|(_, session)| session.named == 0 && session.record.stamp < floor)
             .map(|(id, _)| *id)
             .collect();
         ended.sort_unstable();
@@ -194,12 +197,19 @@ impl Dedup {
         let finished = std::mem::replace(&mut session.items, kept);
         self.items -= finished.len();
         for item in finished.into_values() {
-            if let Some(entry) = self.entries.get_mut(&item.entry) {
-                entry.live -= 1;
-                if entry.live == 0 {
-                    self.entries.remove(&item.entry);
-                    forgotten.entries.push(item.entry);
+            let Some(entry) = self.entries.get_mut(&item.entry) else {
+                continue;
+            };
+            entry.live -= 1;
+            if entry.live == 0
+                && let Some(entry) = self.entries.remove(&item.entry)
+            {
+                for (session, _) in entry.ids {
+                    if let Some(session) = self.sessions.get_mut(&session) {
+                        session.named -= 1;
+                    }
                 }
+                forgotten.entries.push(item.entry);
             }
         }
     }

@@ -11,13 +11,14 @@ use caucus_ring::{Ring, Rules, VnodeSet, wire};
 use prost::Message;
 
 use super::dedup::{Dedup, Forgotten, ITEMS_MAX, Known};
+use super::heads::Heads;
 use super::ownership::Ownership;
 use super::published::{Published, Routing, Scope};
 use super::record::{
     DedupItem, DedupRecord, GroupRecord, META_GROUP, META_POSITION, PositionRecord, SessionRecord,
     corrupt,
 };
-use super::write::execute;
+use super::write::Effects;
 
 /// The answer to a batch: one verdict for each write, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +58,7 @@ pub struct GroupState {
     published: Arc<Published>,
     routing: Option<Routing>,
     vnodes: Ownership,
+    heads: Heads,
     dedup: Dedup,
     highest: u64,
     /// Whether the scope must be published with the next position.
@@ -74,6 +76,7 @@ impl GroupState {
             published: published.clone(),
             routing: None,
             vnodes: Ownership::default(),
+            heads: Heads::default(),
             dedup: Dedup::new(0, ITEMS_MAX),
             highest: 0,
             rescoped: false,
@@ -186,14 +189,13 @@ impl GroupState {
         if revision <= self.highest {
             return Ok(Verdict::Refused(Refusal::Overtaken));
         }
-        let outcome = execute(
+        let mut effects = Effects {
             txn,
-            &mut self.vnodes,
-            &self.published,
-            vnode,
-            &write,
-            revision,
-        )?;
+            vnodes: &mut self.vnodes,
+            heads: &mut self.heads,
+            published: &self.published,
+        };
+        let outcome = effects.execute(vnode, &write, revision)?;
         self.highest = revision;
         executed.items.push(DedupItem {
             session: id.session,
@@ -239,6 +241,7 @@ impl StateMachine for GroupState {
         };
         self.highest = position.highest;
         self.vnodes = Ownership::load(state)?;
+        self.heads = Heads::default();
         self.published.set_occupied(self.vnodes.occupied());
         self.dedup = load_dedup(state, position.floor, self.dedup_items_max)?;
         self.rescoped = true;

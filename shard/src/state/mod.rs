@@ -9,14 +9,17 @@
 //!
 //! Invariants: a write on a vnode that the group doesn't own changes nothing; an id executes once;
 //! revisions rise along the log; all that a round of entries changes enters the engine as one batch.
-//! What is kept in memory (vnode records, the de-duplication table) is derived from the engine and
+//! What is kept in memory (vnode records, heads, the de-duplication table) is derived from the engine and
 //! read again when a snapshot takes its place.
 
 mod dedup;
+mod heads;
 mod machine;
 mod ownership;
 mod published;
 mod record;
+#[cfg(test)]
+mod tests;
 mod write;
 
 pub use machine::{Applied, GroupState, Refusal, Verdict};

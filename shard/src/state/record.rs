@@ -143,6 +143,31 @@ mod tests {
             move_id: 0,
         };
         assert_eq!(vnode.encode_to_vec(), [8, 2, 18, 2, 1, 2, 24, 1]);
+        let group = GroupRecord {
+            cluster_id: Bytes::from_static(&[7, 8]),
+            group: 5,
+            vnodes: 4096,
+            rules: Bytes::from_static(&[8, 3]),
+        };
+        assert_eq!(
+            group.encode_to_vec(),
+            [10, 2, 7, 8, 16, 5, 24, 128, 32, 34, 2, 8, 3]
+        );
+        let journal = JournalRecord {
+            changes: vec![VnodeChange {
+                vnode: 300,
+                record: vnode,
+            }],
+        };
+        assert_eq!(
+            journal.encode_to_vec(),
+            [10, 13, 8, 172, 2, 18, 8, 8, 2, 18, 2, 1, 2, 24, 1]
+        );
+        let session = SessionRecord {
+            finished_below: 300,
+            stamp: 5,
+        };
+        assert_eq!(session.encode_to_vec(), [8, 172, 2, 16, 5]);
         let item = DedupItem {
             session: 1,
             sequence: 2,

@@ -10,71 +10,103 @@ use caucus_ring::Vnode;
 use prost::Message;
 
 use super::Published;
+use super::heads::{Head, Heads};
 use super::ownership::Ownership;
 use super::record;
 
-/// Executes a write at `revision`.
-pub(super) fn execute(
-    txn: &mut Txn,
-    vnodes: &mut Ownership,
-    published: &Published,
-    vnode: Vnode,
-    write: &Write,
-    revision: u64,
-) -> Result<Outcome, caucus_engine::Error> {
-    let at = keys::current(txn.storage(), vnode.0, &write.key);
-    let stored = txn.get(&at)?;
-    let old_hash = stored
-        .as_deref()
-        .map_or(0, |old| record::hash(&write.key, old));
-    let old = stored.map(record::decode).transpose()?;
-    let found_revision = old.as_ref().map_or(0, |old| old.mod_revision);
-    if !holds(write.condition.as_ref(), old.as_ref()) {
-        return Ok(Outcome {
-            kind: Kind::ConditionFailed as i32,
-            revision,
-            found_revision,
-            ..Outcome::default()
-        });
-    }
-    match (&write.action, old) {
-        (Some(Action::Put(put)), old) => {
-            let new = successor(put, old.as_ref(), revision);
-            let bytes = Bytes::from(new.encode_to_vec());
-            let new_hash = record::hash(&write.key, &bytes);
-            let came = i64::from(old.is_none());
-            if vnodes.changed(vnode, came, old_hash, new_hash) {
-                published.occupy(vnode);
+/// What a write changes.
+pub(super) struct Effects<'a> {
+    pub(super) txn: &'a mut Txn,
+    pub(super) vnodes: &'a mut Ownership,
+    pub(super) heads: &'a mut Heads,
+    pub(super) published: &'a Published,
+}
+
+impl Effects<'_> {
+    /// Executes a write at `revision`.
+    pub(super) fn execute(
+        &mut self,
+        vnode: Vnode,
+        write: &Write,
+        revision: u64,
+    ) -> Result<Outcome, caucus_engine::Error> {
+        let at = keys::current(self.txn.storage(), vnode.0, &write.key);
+        let old = self.head(&write.key, &at)?;
+        let found_revision = old.map_or(0, |old| old.mod_revision);
+        if !holds(write.condition.as_ref(), old) {
+            return Ok(Outcome {
+                kind: Kind::ConditionFailed as i32,
+                revision,
+                found_revision,
+                ..Outcome::default()
+            });
+        }
+        match (&write.action, old) {
+            (Some(Action::Put(put)), old) => {
+                let new = successor(put, old, revision);
+                let bytes = Bytes::from(new.encode_to_vec());
+                let head = head(&new, record::hash(&write.key, &bytes));
+                let came = i64::from(old.is_none());
+                let old_hash = old.map_or(0, |old| old.hash);
+                if self.vnodes.changed(vnode, came, old_hash, head.hash) {
+                    self.published.occupy(vnode);
+                }
+                self.heads.set(&write.key, Some(head));
+                self.txn.put(at, bytes);
+                Ok(Outcome {
+                    kind: Kind::Put as i32,
+                    revision,
+                    create_revision: head.create_revision,
+                    version: head.version,
+                    found_revision,
+                })
             }
-            txn.put(at, bytes);
-            Ok(Outcome {
-                kind: Kind::Put as i32,
+            (Some(Action::Delete(_)), Some(old)) => {
+                self.vnodes.changed(vnode, -1, old.hash, 0);
+                self.heads.set(&write.key, None);
+                self.txn.delete(at);
+                Ok(Outcome {
+                    kind: Kind::Deleted as i32,
+                    revision,
+                    create_revision: old.create_revision,
+                    version: old.version,
+                    found_revision,
+                })
+            }
+            (Some(Action::Delete(_)), None) | (None, _) => Ok(Outcome {
+                kind: Kind::Absent as i32,
                 revision,
-                create_revision: new.create_revision,
-                version: new.version,
-                found_revision,
-            })
+                ..Outcome::default()
+            }),
         }
-        (Some(Action::Delete(_)), Some(old)) => {
-            vnodes.changed(vnode, -1, old_hash, 0);
-            txn.delete(at);
-            Ok(Outcome {
-                kind: Kind::Deleted as i32,
-                revision,
-                create_revision: old.create_revision,
-                version: old.version,
-                found_revision,
-            })
+    }
+
+    fn head(&mut self, key: &[u8], at: &[u8]) -> Result<Option<Head>, caucus_engine::Error> {
+        if let Some(known) = self.heads.get(key) {
+            return Ok(known);
         }
-        (Some(Action::Delete(_)), None) | (None, _) => Ok(Outcome {
-            kind: Kind::Absent as i32,
-            revision,
-            ..Outcome::default()
-        }),
+        let found = match self.txn.get(at)? {
+            Some(stored) => {
+                let hash = record::hash(key, &stored);
+                Some(head(&record::decode(stored)?, hash))
+            }
+            None => None,
+        };
+        self.heads.set(key, found);
+        Ok(found)
     }
 }
 
-fn successor(put: &Put, old: Option<&Record>, revision: u64) -> Record {
+fn head(record: &Record, hash: u128) -> Head {
+    Head {
+        create_revision: record.create_revision,
+        mod_revision: record.mod_revision,
+        version: record.version,
+        hash,
+    }
+}
+
+fn successor(put: &Put, old: Option<Head>, revision: u64) -> Record {
     Record {
         create_revision: old.map_or(revision, |old| old.create_revision),
         mod_revision: revision,
@@ -85,7 +117,7 @@ fn successor(put: &Put, old: Option<&Record>, revision: u64) -> Record {
     }
 }
 
-fn holds(condition: Option<&shard::Condition>, old: Option<&Record>) -> bool {
+fn holds(condition: Option<&shard::Condition>, old: Option<Head>) -> bool {
     let Some(condition) = condition.and_then(|condition| condition.kind.as_ref()) else {
         return true;
     };

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Range, RangeBounds};
 
 use bytes::Bytes;
 use caucus_engine::record::{CHAIN_START, Record, decode_record};
@@ -115,6 +115,20 @@ impl Log {
         Ok(record.chain)
     }
 
+    /// Whether there is an entry with an index in `range`.
+    pub(super) fn holds(&self, range: Range<u64>) -> io::Result<bool> {
+        let cached = self.lock().tail.first();
+        if cached.is_some_and(|first| range.contains(&first)) {
+            return Ok(true);
+        }
+        let range = keys::entry_range(self.place.storage, range);
+        let scan = self
+            .engine
+            .scan(Space::Log, &range.start, &range.end, Direction::Forward);
+        let first = scan.and_then(|mut scan| scan.next());
+        Ok(first.map_err(io::Error::other)?.is_some())
+    }
+
     /// Entries of `start..end` in order, as many as fit into `bytes`, the first in any case.
     fn read(&self, start: u64, end: u64, mut bytes: usize) -> io::Result<Vec<Entry>> {
         let mut out: Vec<Entry> = Vec::new();
@@ -149,7 +163,11 @@ impl Log {
                 out.push(entry);
             }
             if out.len() == before {
-                return Ok(out);
+                if cached_from >= end {
+                    return Ok(out);
+                }
+                // The log begins with the cache.
+                next = cached_from;
             }
         }
         Ok(out)

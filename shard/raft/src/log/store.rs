@@ -45,6 +45,8 @@ pub(crate) struct Log {
     marks: Arc<Marks>,
     /// All before this index is in the engine; nothing from it on is applied.
     written: watch::Sender<u64>,
+    /// The last index, in the engine or not.
+    pub(crate) appended: watch::Sender<u64>,
     /// Why the engine refused a write. What follows that write must not be written either: it would
     /// leave a hole.
     broken: OnceLock<caucus_engine::Error>,
@@ -132,6 +134,7 @@ impl Log {
             return Err(super::read::OpenError::InDoubt(missing));
         }
         let written = inner.last.map_or(0, |last| last.index + 1);
+        let appended = inner.last.map_or(0, |last| last.index);
         Ok(Arc::new(Log {
             place,
             engine,
@@ -139,6 +142,7 @@ impl Log {
             writer,
             marks,
             written: watch::Sender::new(written),
+            appended: watch::Sender::new(appended),
             broken: OnceLock::new(),
         }))
     }
@@ -257,6 +261,9 @@ impl Log {
     async fn truncate(self: &Arc<Self>, kept: Option<wire::LogId>) -> io::Result<()> {
         let storage = self.place.storage;
         let from = kept.map_or(0, |kept| kept.index + 1);
+        if self.lock().last.is_none_or(|last| last.index < from) {
+            return Ok(());
+        }
         let chain = match kept {
             Some(kept) => self.chain_at(kept.index)?,
             None => CHAIN_START,
@@ -291,10 +298,19 @@ impl Log {
 
     async fn purge(self: &Arc<Self>, upto: wire::LogId) -> io::Result<()> {
         let storage = self.place.storage;
-        let known = self.lock().last.is_some_and(|last| last.index > upto.index);
-        // Beyond the end of the log (after a snapshot) the chain starts anew.
+        let (purged, last, chain) = {
+            let inner = self.lock();
+            (inner.purged, inner.last, inner.purged_chain)
+        };
+        if purged.is_some_and(|purged| purged.index >= upto.index) {
+            return Ok(());
+        }
+        let known = last.is_some_and(|last| last.index > upto.index);
         let chain = match known {
-            true => self.chain_at(upto.index)?,
+            true if self.holds(0..upto.index + 1)? => self.chain_at(upto.index)?,
+            // The log begins later: its first entry follows what was before.
+            true => chain,
+            // Beyond the end of the log (after a snapshot) the chain starts anew.
             false => CHAIN_START,
         };
         {
@@ -388,6 +404,7 @@ impl RaftLogStorage<TypeConfig> for LogHandle {
             callback.io_completed(Ok(()));
             return Ok(());
         };
+        self.0.appended.send_replace(last.index);
         self.0
             .writer
             .push(Op::Append {

@@ -75,6 +75,13 @@ async fn run(engine: Arc<dyn Engine>, mut queue: mpsc::Receiver<Op>) {
     let meters = metrics::LogWriter::new();
     let mut ops = Vec::with_capacity(BATCH_OPS_MAX);
     while queue.recv_many(&mut ops, BATCH_OPS_MAX).await > 0 {
+        // Whoever is ready to run now may have something for this batch too.
+        tokio::task::yield_now().await;
+        while ops.len() < BATCH_OPS_MAX
+            && let Ok(op) = queue.try_recv()
+        {
+            ops.push(op);
+        }
         refuse_broken(&mut ops);
         if ops.is_empty() {
             continue;

@@ -10,12 +10,15 @@ use bytes::Bytes;
 use caucus_engine::Engine;
 use caucus_peer::{Frame, Handler, Link, Service};
 use futures::StreamExt;
-use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest,
+};
 use prost::Message;
 use tokio::sync::mpsc;
 
 use super::send::APPENDS_UNDER_WAY_MAX;
 use super::snapshot_in::Staging;
+use crate::pulse::Heard;
 use crate::state::Places;
 use crate::types::{Raft, TypeConfig};
 use crate::wire;
@@ -23,6 +26,7 @@ use crate::wire;
 /// A replica as the inbox knows it.
 pub(crate) struct Seat {
     raft: Raft,
+    heard: Arc<Heard>,
     appends: Mutex<HashMap<u64, Stream>>,
     snapshots: Mutex<HashMap<u64, mpsc::Sender<(Frame, wire::SnapshotChunk)>>>,
 }
@@ -34,12 +38,20 @@ struct Stream {
 }
 
 impl Seat {
-    pub(crate) fn new(raft: Raft) -> Seat {
+    pub(crate) fn new(raft: Raft, heard: Arc<Heard>) -> Seat {
         Seat {
             raft,
+            heard,
             appends: Mutex::new(HashMap::new()),
             snapshots: Mutex::new(HashMap::new()),
         }
+    }
+
+    fn answer(&self, result: StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
+        if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+            self.heard.now();
+        }
+        append_response(result)
     }
 }
 
@@ -119,7 +131,7 @@ impl Inbox {
             let rpc = append_request(request);
             let (prev, last) = (rpc.prev_log_id, rpc.prev_log_id);
             let response = match seat.raft.append_entries(rpc).await {
-                Ok(response) => append_response(response.into_stream_result(prev, last)),
+                Ok(response) => seat.answer(response.into_stream_result(prev, last)),
                 Err(_) => wire::AppendResponse::default(),
             };
             reply(&link, &frame, &response);
@@ -251,7 +263,10 @@ async fn serve_appends(
             let frame = asked.lock().expect("no panic under this lock").pop_front();
             let Some(frame) = frame else { return };
             let failed = !matches!(result, Ok(Ok(_)));
-            let response = result.map_or_else(|_| wire::AppendResponse::default(), append_response);
+            let response = match result {
+                Ok(result) => seat.answer(result),
+                Err(_) => wire::AppendResponse::default(),
+            };
             reply(&link, &frame, &response);
             if failed {
                 return;
@@ -307,7 +322,7 @@ fn append_request(request: wire::AppendRequest) -> AppendEntriesRequest<TypeConf
     }
 }
 
-fn append_response(result: openraft::raft::StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
+fn append_response(result: StreamAppendResult<TypeConfig>) -> wire::AppendResponse {
     let mut response = wire::AppendResponse::default();
     match result {
         Ok(matched) => {

@@ -20,6 +20,7 @@ use openraft::raft::{
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use prost::Message;
+use tokio::sync::watch;
 
 use super::{Directory, snapshot_out};
 use crate::state::StateSnapshot;
@@ -35,6 +36,11 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(3);
 /// Votes wait for the disk of the other side.
 const VOTE_TIMEOUT: Duration = Duration::from_millis(1500);
 
+/// After an append the next request is taken when there are entries for it, or so much later. Without
+/// new entries it says only that those of the last one are committed; with them it says so too, and
+/// is saved. A follower has no hurry to hear it: nobody reads there.
+const COMMIT_DELAY: Duration = Duration::from_millis(10);
+
 /// Makes the [`Dialer`]s of one group.
 #[derive(Clone)]
 pub(crate) struct DialerFactory {
@@ -42,6 +48,8 @@ pub(crate) struct DialerFactory {
     pub(crate) peers: Arc<Peers>,
     pub(crate) directory: Arc<dyn Directory>,
     pub(crate) snapshot_chunk_bytes: usize,
+    /// The last index of the log of this side.
+    pub(crate) appended: watch::Sender<u64>,
 }
 
 /// One replica, seen from another.
@@ -183,6 +191,40 @@ fn append_result(body: Bytes) -> Result<StreamAppendResult<TypeConfig>, RPCError
     }
 }
 
+/// openraft's requests of one append stream, taken as [`COMMIT_DELAY`] says.
+struct Unhurried<S> {
+    input: S,
+    appended: watch::Receiver<u64>,
+    /// The last entry of the last request, if it had entries.
+    sent: Option<u64>,
+}
+
+impl<S> Unhurried<S>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+{
+    fn new(input: S, appended: watch::Receiver<u64>) -> Self {
+        Unhurried {
+            input,
+            appended,
+            sent: None,
+        }
+    }
+
+    fn into_stream(self) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send {
+        futures::stream::unfold(self, |mut this| async move {
+            if let Some(sent) = this.sent {
+                let more = this.appended.wait_for(|last| *last > sent);
+                // Over time, or the log is gone: openraft knows what comes next.
+                let _ = tokio::time::timeout(COMMIT_DELAY, more).await;
+            }
+            let request = this.input.next().await?;
+            this.sent = request.entries.last().map(|entry| entry.log_id.index);
+            Some((request, this))
+        })
+    }
+}
+
 type Appended<'s> = BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>;
 
 impl NetStreamAppend<TypeConfig> for Dialer {
@@ -213,7 +255,8 @@ impl NetStreamAppend<TypeConfig> for Dialer {
             };
             // Each request is queued when it is taken from `input`, so they arrive in order;
             // only the answers are waited for side by side.
-            let answers = input.map(move |rpc| {
+            let requests = Unhurried::new(input, self.factory.appended.subscribe()).into_stream();
+            let answers = requests.map(move |rpc| {
                 let body = Bytes::from(encode_append(to, stream, rpc).encode_to_vec());
                 let asked = lane.ask(service, body);
                 let peer = peer.clone();

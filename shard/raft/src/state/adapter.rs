@@ -81,21 +81,18 @@ impl Adapter {
         })
     }
 
-    fn snapshot(&self) -> Result<Option<OpenraftSnapshot>, caucus_engine::Error> {
+    fn snapshot(&self) -> Result<OpenraftSnapshot, caucus_engine::Error> {
         let engine = self.view.engine().snapshot();
         let storage = self.view.storage();
         let applied = read_applied(engine.as_ref(), storage)?;
-        if applied.last.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Snapshot {
+        Ok(Snapshot {
             meta: applied.meta(),
             snapshot: StateSnapshot::View(SnapshotSource {
                 engine,
                 storage,
                 applied,
             }),
-        }))
+        })
     }
 
     /// Applies what is there as one engine batch, then answers.
@@ -157,11 +154,15 @@ impl Adapter {
         };
         let mut batch = WriteBatch::new();
         self.places.point(group, replica, place, &mut batch);
-        batch.delete_range(Space::State, keys::prefix_range(old));
         let engine = self.view.engine().clone();
         engine.write(batch.essential())?;
         self.places.moved(group, replica, place);
         self.view.swap(storage);
+        // Only now: a reader that finds the old state going must also find that it isn't the state any
+        // more. After a crash in between the sweep at the next start removes it.
+        let mut batch = WriteBatch::new();
+        batch.delete_range(Space::State, keys::prefix_range(old));
+        engine.write(batch.essential())?;
         let (sender, synced) = oneshot::channel();
         engine.sync(Box::new(move |result| {
             // Gone only with the whole replica.
@@ -211,15 +212,15 @@ fn read_applied<R: caucus_engine::Reader + ?Sized>(
 }
 
 /// "Building" a snapshot is to name the state as it is: it is in the engine already.
-pub(crate) struct Builder(Option<OpenraftSnapshot>);
+pub(crate) struct Builder(Option<Result<OpenraftSnapshot, caucus_engine::Error>>);
 
 impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = StateSnapshot;
 
     async fn build_snapshot(&mut self) -> io::Result<OpenraftSnapshot> {
-        self.0
-            .take()
-            .ok_or_else(|| io::Error::other("nothing is applied yet"))
+        let built = self.0.take();
+        let built = built.ok_or_else(|| io::Error::other("this builder has built"))?;
+        built.map_err(io::Error::other)
     }
 }
 
@@ -247,17 +248,11 @@ impl RaftStateMachine<TypeConfig> for Adapter {
     }
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
-        match self.snapshot() {
-            Ok(snapshot) => Some(Builder(snapshot)),
-            Err(error) => {
-                tracing::warn!(%error, "the state cannot be read for a snapshot");
-                None
-            }
-        }
+        Some(Builder(Some(self.snapshot())))
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder(self.snapshot().ok().flatten())
+        Builder(Some(self.snapshot()))
     }
 
     async fn install_snapshot(
@@ -272,6 +267,7 @@ impl RaftStateMachine<TypeConfig> for Adapter {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<OpenraftSnapshot>> {
-        self.snapshot().map_err(io::Error::other)
+        let snapshot = self.snapshot().map_err(io::Error::other)?;
+        Ok(Some(snapshot).filter(|snapshot| snapshot.meta.last_log_id.is_some()))
     }
 }

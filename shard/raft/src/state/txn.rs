@@ -17,7 +17,9 @@ pub struct StateView {
 }
 
 impl StateView {
-    pub(crate) fn new(engine: Arc<dyn Engine>, storage: keys::StorageId) -> StateView {
+    /// The state that lies under `storage`. A host makes those of its replicas; whoever drives a state
+    /// machine without a log makes its own.
+    pub fn new(engine: Arc<dyn Engine>, storage: keys::StorageId) -> StateView {
         StateView {
             engine,
             storage: Arc::new(AtomicU32::new(storage)),
@@ -28,7 +30,9 @@ impl StateView {
         self.storage.store(storage, Ordering::Release);
     }
 
-    /// Where the state is now: the first part of each of its keys.
+    /// Where the state is now: the first part of each of its keys. When a snapshot has taken its place,
+    /// the keys under the old number go away: who reads several things, or one thing that may not be
+    /// missing, asks again afterwards and keeps what was read only if the number is the same.
     pub fn storage(&self) -> keys::StorageId {
         self.storage.load(Ordering::Acquire)
     }
@@ -58,7 +62,8 @@ pub struct Txn {
 }
 
 impl Txn {
-    pub(crate) fn new(view: StateView) -> Txn {
+    /// No changes yet.
+    pub fn new(view: StateView) -> Txn {
         let storage = view.storage();
         Txn {
             view,
@@ -91,7 +96,7 @@ impl Txn {
     }
 
     /// Each key once, with its last value.
-    pub(crate) fn into_batch(self) -> WriteBatch {
+    pub fn into_batch(self) -> WriteBatch {
         let mut batch = WriteBatch::new();
         for (key, value) in self.changes {
             match value {

@@ -26,7 +26,12 @@ fn positions(engine: &MemoryEngine, replica: u64) -> (Option<wire::LogId>, Optio
         tail_bytes_max: 1 << 20,
         read_bytes_max: 1 << 20,
     };
-    let log = Log::open(at, rig.engine.clone(), rig.writer.clone(), rig.marks.clone());
+    let log = Log::open(
+        at,
+        rig.engine.clone(),
+        rig.writer.clone(),
+        rig.marks.clone(),
+    );
     let last = log.unwrap_or_else(|error| panic!("{error}")).last();
     let key = keys::meta(place.state, META_APPLIED);
     let applied = engine.get(Space::State, &key).unwrap();

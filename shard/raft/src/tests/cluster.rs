@@ -70,7 +70,10 @@ async fn what_is_not_the_leaders_is_refused() {
     for wrong in [term - 1, term + 1] {
         let answer = group.propose(wrong, Bytes::from_static(b"stale")).await;
         let refused = within("an answer", answer.unwrap()).await.err();
-        assert!(matches!(refused, Some(ProposeError::NotLeader { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Some(ProposeError::NotLeader { .. })),
+            "{refused:?}"
+        );
     }
     let follower = if leader == 1 { 2 } else { 1 };
     let group = &cluster.nodes[&follower].group;
@@ -97,13 +100,13 @@ async fn confirmations_are_shared() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_campaign_moves_the_lead() {
+async fn a_transfer_moves_the_lead() {
     let (cluster, leader) = Cluster::three().await;
     cluster.propose(leader, commands("a", 10, 1)).await;
     cluster.agree(10).await;
     let next = leader % 3 + 1;
     let group = &cluster.nodes[&next].group;
-    group.campaign().await.unwrap();
+    cluster.transfer(leader, next).await;
     let mut leadership = group.watch_leadership();
     let leads = leadership.wait_for(|leadership| leadership.here);
     within("the new lead", leads).await.unwrap();

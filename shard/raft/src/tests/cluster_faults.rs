@@ -26,7 +26,10 @@ async fn another_leads_when_the_leader_stops() {
         Err(error) => assert!(matches!(error, ProposeError::Stopped(_)), "{error:?}"),
     }
     let confirmed = within("an answer", old.confirm()).await;
-    assert!(matches!(confirmed, Err(ConfirmError::Stopped(_))), "{confirmed:?}");
+    assert!(
+        matches!(confirmed, Err(ConfirmError::Stopped(_))),
+        "{confirmed:?}"
+    );
     let next = cluster.leader().await;
     assert!(cluster.nodes[&next].group.leadership().term > term);
     assert_eq!(cluster.propose(next, commands("b", 1, 10)).await, [51]);
@@ -97,7 +100,10 @@ async fn a_leader_whose_disk_fails_gives_way() {
     let next = cluster.leader().await;
     let numbers = cluster.propose(next, commands("c", 1, 10)).await;
     // The other two may have had it already.
-    assert!(numbers == [21] && lost.is_err() || numbers == [22], "{numbers:?}");
+    assert!(
+        numbers == [21] && lost.is_err() || numbers == [22],
+        "{numbers:?}"
+    );
     cluster.agree(numbers[0]).await;
     // What was synced before is enough to come back.
     let engine = Arc::new(engine.crash());

@@ -108,7 +108,11 @@ impl Driver {
     async fn overwrite(&mut self, back: u8) {
         self.vote().await;
         let purged = self.model.purged.map_or(0, |purged| purged.index + 1);
-        let from = self.model.next().saturating_sub(u64::from(back)).max(purged);
+        let from = self
+            .model
+            .next()
+            .saturating_sub(u64::from(back))
+            .max(purged);
         self.model.entries.split_off(&from);
         self.note();
         let kept = self.model.last().map(Into::into);
@@ -121,7 +125,11 @@ impl Driver {
         let Some(index) = upto.checked_sub(1) else {
             return;
         };
-        if self.model.purged.is_some_and(|purged| purged.index >= index) {
+        if self
+            .model
+            .purged
+            .is_some_and(|purged| purged.index >= index)
+        {
             return;
         }
         let term = match self.model.entries.get(&index) {

@@ -20,11 +20,7 @@ async fn five(rig: &Rig, group: u32) {
 
 fn put(rig: &Rig, group: u32, index: u64, record: Vec<u8>) {
     let mut batch = WriteBatch::new();
-    batch.put(
-        Space::Log,
-        keys::entry(rig.storage(group), index),
-        record,
-    );
+    batch.put(Space::Log, keys::entry(rig.storage(group), index), record);
     rig.engine.write(batch).unwrap();
 }
 
@@ -75,7 +71,10 @@ async fn a_missing_moved_or_foreign_record_is_noticed() {
     put(&rig, 1, 2, two);
     rig.log(1);
     remove(&rig, 1, 0);
-    assert!(rig.doubt(1).contains("does not follow"), "the first is missing");
+    assert!(
+        rig.doubt(1).contains("does not follow"),
+        "the first is missing"
+    );
     rig.log(2);
 }
 
@@ -137,7 +136,11 @@ async fn a_truncation_lowers_the_mark_before_the_log() {
     assert_eq!(found.last, Some(kept));
     drop((log, rig));
     let rig = Rig::new(Arc::new(engine), path);
-    assert_eq!(contents(&mut rig.log(1)).await.len(), 5, "lower is no doubt");
+    assert_eq!(
+        contents(&mut rig.log(1)).await.len(),
+        5,
+        "lower is no doubt"
+    );
 }
 
 #[tokio::test]

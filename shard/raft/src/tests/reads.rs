@@ -26,7 +26,15 @@ async fn what_the_cache_has_let_go_is_read_from_the_engine() {
     for tail_bytes_max in [0, 500, 1 << 20] {
         rig.tail_bytes_max = tail_bytes_max;
         let mut log = filled(&rig, 50, 100).await;
-        for (start, end) in [(0, 50), (0, 1), (10, 20), (40, 50), (44, 46), (49, 50), (7, 90)] {
+        for (start, end) in [
+            (0, 50),
+            (0, 1),
+            (10, 20),
+            (40, 50),
+            (44, 46),
+            (49, 50),
+            (7, 90),
+        ] {
             let read = log.try_get_log_entries(start..end).await.unwrap();
             let expected: Vec<u64> = (start..end.min(50)).collect();
             assert_eq!(indexes(&read), expected, "{tail_bytes_max} bytes cached");
@@ -80,7 +88,10 @@ async fn an_entry_counts_as_written_only_when_it_is() {
     let _queued = append(&mut log, vec![entry(1, 0, b"a")]).await;
     let mut written = Box::pin(log.0.wait_written(0));
     settle().await;
-    assert!(futures::poll!(&mut written).is_pending(), "still in the queue");
+    assert!(
+        futures::poll!(&mut written).is_pending(),
+        "still in the queue"
+    );
     engine.release_syncs();
     within("the write", written).await.unwrap();
 }

@@ -53,7 +53,11 @@ async fn a_new_replica(engines: [Arc<dyn Engine>; 3]) {
     let state = cluster.agree(1100).await;
     let storage = cluster.nodes[&3].group.view().storage();
     assert_ne!(storage, first, "it came as a snapshot");
-    assert_eq!(storage_ids(&three, storage + 10), [storage], "nothing else is left");
+    assert_eq!(
+        storage_ids(&three, storage + 10),
+        [storage],
+        "nothing else is left"
+    );
     let key = |index: u64| keys::current(storage, 0, &index.to_be_bytes());
     let some = three.get(Space::State, &key(state.index)).unwrap();
     assert!(some.is_some());
@@ -62,7 +66,7 @@ async fn a_new_replica(engines: [Arc<dyn Engine>; 3]) {
     cluster.propose(leader, commands("c", 10, 10)).await;
     cluster.start(3, engine).await.unwrap();
     cluster.agree(1110).await;
-    cluster.nodes[&3].group.campaign().await.unwrap();
+    cluster.transfer(leader, 3).await;
     until("it leads", || cluster.nodes[&3].group.leadership().here).await;
     assert_eq!(cluster.leader().await, 3);
     assert_eq!(cluster.propose(3, commands("d", 1, 10)).await, [1111]);

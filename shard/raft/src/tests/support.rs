@@ -14,25 +14,19 @@ use openraft::type_config::TypeConfigExt;
 use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::Reply;
 use crate::log::{Log, LogHandle, LogPlace, Marks, OpenError, Writer};
 use crate::state::{Places, Position, StateMachine, StateView, Txn};
-use crate::types::{Entry, EntryPayload, Member, Payload, TypeConfig, Vote};
+use crate::types::{Entry, EntryPayload, Payload, TypeConfig, Vote};
 use crate::wire::LogId;
-use crate::Reply;
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-// openraft's suite wants these.
+// openraft's suite wants this.
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reply")
-    }
-}
-
-impl Default for Member {
-    fn default() -> Self {
-        Member { node: 0 }
     }
 }
 

@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use caucus_engine::Engine;
 use caucus_engine::memory::MemoryEngine;
-use caucus_peer::{
-    Hello, PROTOCOL_VERSION, Peers, PeersOptions, ServerOptions, TcpNet, serve,
-};
+use caucus_peer::{Hello, PROTOCOL_VERSION, Peers, PeersOptions, ServerOptions, TcpNet, serve};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -132,6 +130,12 @@ impl Cluster {
     }
 
     /// Stops a node; gives back its engine.
+    /// Asks the leader to let another node lead.
+    pub(super) async fn transfer(&self, leader: u32, to: u32) {
+        let asked = self.nodes[&leader].group.transfer(replica(to)).await;
+        asked.unwrap();
+    }
+
     pub(super) async fn stop(&mut self, node: u32) -> Arc<dyn Engine> {
         self.addrs.0.lock().unwrap().remove(&node);
         let stopped = self.nodes.remove(&node).unwrap();
@@ -151,12 +155,14 @@ impl Cluster {
     /// Waits until the running nodes agree on who of them leads.
     pub(super) async fn leader(&self) -> u32 {
         let agreed = || {
-            let all = self.nodes.iter().map(|(id, node)| (*id, node.group.leadership()));
+            let all = self
+                .nodes
+                .iter()
+                .map(|(id, node)| (*id, node.group.leadership()));
             let all: Vec<_> = all.collect();
             let (leader, led) = all.iter().find(|(_, led)| led.here).copied()?;
-            let same = |seen: &crate::Leadership| {
-                (seen.term, seen.leader) == (led.term, Some(leader))
-            };
+            let same =
+                |seen: &crate::Leadership| (seen.term, seen.leader) == (led.term, Some(leader));
             all.iter().all(|(_, seen)| same(seen)).then_some(leader)
         };
         until("an election", || agreed().is_some()).await;
@@ -189,7 +195,8 @@ impl Cluster {
         };
         until("applied everywhere", || {
             let all = all();
-            all.iter().all(|taped| taped.count >= count && taped.index == all[0].index)
+            all.iter()
+                .all(|taped| taped.count >= count && taped.index == all[0].index)
         })
         .await;
         let all = all();

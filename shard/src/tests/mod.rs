@@ -1,0 +1,11 @@
+//! Whole groups on nodes of this process: memory engines, real sockets on loopback, and an oracle that
+//! does what the test says.
+
+mod deadlines;
+mod leaders;
+mod limits;
+mod oracle;
+mod order;
+mod reads;
+mod requests;
+mod support;
