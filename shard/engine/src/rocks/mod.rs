@@ -26,7 +26,8 @@
 //! **Disk full.** A free-space guard refuses user writes early ([`Options::reserve_bytes`]), so
 //! that deletes, votes and compaction still have room; it lifts by itself, and deletes bring that about
 //! (see `reclaim`). If a flush or compaction
-//! hits a full disk, RocksDB refuses writes until it finds room again (it looks every few seconds).
+//! hits a full disk, RocksDB refuses writes until it finds room again (it looks every few seconds), and
+//! so do we where it would make them wait.
 //! If the write-ahead log itself does, the engine is poisoned, see above; what was synced is
 //! found at the next open.
 

@@ -5,16 +5,25 @@ use super::space::{SpaceGuard, file_system};
 use super::{failure, format};
 use crate::error::{Error, Result};
 use crate::{Op, Space, SpaceState, Stats, WriteBatch};
-use rocksdb::{Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, properties};
+use rocksdb::{
+    Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, ErrorKind, WriteOptions,
+    properties,
+};
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Names of the column families: on disk for ever.
 const LOG: &str = "log";
 const STATE: &str = "state";
 /// RocksDB insists on this one; it stays empty.
 const DEFAULT: &str = "default";
+/// Memtables of all column families, those that wait to be flushed included.
+const MEMTABLES_MAX: u64 = 8;
+/// Between two attempts of a write that RocksDB holds back.
+const HELD_BACK_PAUSE: Duration = Duration::from_millis(2);
 
 /// The database with its guard. Shared by engine, snapshots and the sync thread; closes with the
 /// last of them.
@@ -27,6 +36,10 @@ pub(super) struct Store {
     space: SpaceGuard,
     /// Compactions may be forced, see `reclaim`.
     is_small: bool,
+    /// What flushes may have to write before writes are held back.
+    memtables_bytes: u64,
+    /// Failed flushes and compactions that writes have gone on after.
+    errors_past: AtomicU64,
 }
 
 impl Store {
@@ -51,6 +64,8 @@ impl Store {
             poison: OnceLock::new(),
             space: SpaceGuard::new(path, options.reserve_bytes)?,
             is_small: options.compaction_bytes_max.is_some(),
+            memtables_bytes: MEMTABLES_MAX * options.write_buffer_bytes as u64,
+            errors_past: AtomicU64::new(0),
             directory,
         };
         if opening.is_new() {
@@ -93,15 +108,59 @@ impl Store {
         if let Some(error) = self.poison.get() {
             return Err(error.clone());
         }
-        if !batch.is_essential() && self.space.state() == SpaceState::Low {
-            return Err(Error::NoSpace {
-                context: format!(
-                    "{} bytes free, {} kept in reserve",
-                    self.space.free_bytes(),
-                    self.space.reserve_bytes()
-                ),
-            });
+        let is_low = self.space.state() == SpaceState::Low;
+        if is_low && !batch.is_essential() {
+            return Err(self.no_space("too little is left"));
         }
+        self.space.written(batch.size_bytes() as u64);
+        // Default options: in the write-ahead log, not synced. A synced write would hold
+        // RocksDB's write queue, and every other group's applies with it, for an fsync.
+        if self.space.free_bytes() < self.memtables_bytes {
+            self.write_or_refuse(batch)
+        } else {
+            self.db.write(self.encode(batch)?).map_err(failure)
+        }
+    }
+
+    /// For a disk on which the next flush may fail for want of space. RocksDB then holds writes back until
+    /// there is space, so a caller would wait for ever; we wait only as long as nothing has failed.
+    fn write_or_refuse(&self, batch: &WriteBatch) -> Result<()> {
+        let mut options = WriteOptions::default();
+        options.set_no_slowdown(true);
+        loop {
+            match self.db.write_opt(self.encode(batch)?, &options) {
+                Ok(()) => {
+                    self.errors_past.store(self.background_errors(), Relaxed);
+                    return Ok(());
+                }
+                Err(error) if error.kind() != ErrorKind::Incomplete => return Err(failure(error)),
+                Err(_) if self.background_errors() > self.errors_past.load(Relaxed) => {
+                    return Err(self.no_space("a flush has failed"));
+                }
+                // Real time on purpose: a flush is under way on a real disk, and RocksDB has no call
+                // that waits for it and not for space.
+                #[allow(clippy::disallowed_methods)]
+                Err(_) => std::thread::sleep(HELD_BACK_PAUSE),
+            }
+        }
+    }
+
+    fn no_space(&self, why: &str) -> Error {
+        Error::NoSpace {
+            context: format!(
+                "{why}: {} bytes free, {} kept in reserve",
+                self.space.free_bytes(),
+                self.space.reserve_bytes()
+            ),
+        }
+    }
+
+    fn background_errors(&self) -> u64 {
+        let number = self.db.property_int_value(properties::BACKGROUND_ERRORS);
+        number.ok().flatten().unwrap_or(0)
+    }
+
+    fn encode(&self, batch: &WriteBatch) -> Result<rocksdb::WriteBatch> {
         let mut writes = rocksdb::WriteBatch::with_capacity_bytes(
             // Record header, then a tag, a column family and two lengths an operation.
             batch.size_bytes() + 16 * batch.len() + 16,
@@ -122,10 +181,7 @@ impl Store {
                 }
             }
         }
-        self.space.written(batch.size_bytes() as u64);
-        // Default options: in the write-ahead log, not synced. A synced write would hold
-        // RocksDB's write queue, and every other group's applies with it, for an fsync.
-        self.db.write(writes).map_err(failure)
+        Ok(writes)
     }
 
     /// Write out and sync the write-ahead log. The one place that makes data durable.
