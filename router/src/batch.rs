@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use caucus_api::shard::Request;
 use caucus_api::shard::request::Body;
-use caucus_api::shard::{self};
+use caucus_api::shard::{self, Write};
 use caucus_client::Pending;
 use caucus_ring::NodeId;
 use futures::future::join_all;
@@ -96,15 +96,27 @@ impl Router {
             let failed = Some((sent, stumble));
             let target = Target::Key(&op.key);
             let done = self.run_target(target, &op.body, 0, retry, deadline, failed);
-            (at, done.await)
-        });
-        for (at, done) in join_all(retried).await {
-            let reply = done.map_err(|stop| match stop {
+            let reply = done.await.map_err(|stop| match stop {
                 Stop::Failed(error) => error,
                 Stop::Stale => unreachable!("only for a fixed map"),
             });
-            answers[at] = Some(answer_of(&ops[at], reply));
+            let answer = match (&reply, &op.body) {
+                (Err(error), Body::Write(encoded)) if error.is_stale_id() => {
+                    self.write_anew(encoded, deadline).await
+                }
+                _ => answer_of(op, reply),
+            };
+            (at, answer)
+        });
+        for (at, answer) in join_all(retried).await {
+            answers[at] = Some(answer);
         }
+    }
+
+    /// Writes under another id what was refused for its stamp.
+    async fn write_anew(&self, encoded: &Bytes, deadline: Instant) -> Result<OpAnswer, Error> {
+        let write = Write::decode(encoded.clone()).expect("it was encoded here");
+        Ok(OpAnswer::Written(self.write(write, deadline).await?))
     }
 
     /// Sends each operation once, what is for one node together.

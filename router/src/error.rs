@@ -10,6 +10,13 @@ pub struct Error {
     pub outcome: Outcome,
 }
 
+impl Error {
+    /// Whether a write was refused only because its id is too old: under another one it may go on.
+    pub(crate) fn is_stale_id(&self) -> bool {
+        self.reason == Reason::Expired && self.outcome == Outcome::NotApplied
+    }
+}
+
 /// What has become of a request that was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {

@@ -24,6 +24,9 @@ use crate::route::Table;
 use crate::session::Session;
 use crate::{Error, Outcome, Reason};
 
+/// Ids under which a write is tried when groups have forgotten the time of its first one.
+const IDS_MAX: u32 = 4;
+
 /// Settings of the router.
 #[derive(Debug, Clone)]
 pub struct RouterOptions {
@@ -132,15 +135,28 @@ impl Router {
 
     /// Writes a key. The write's id is filled in here, and is the same for every attempt.
     pub async fn write(&self, mut write: Write, deadline: Instant) -> Result<Written, Error> {
-        let ticket = self.begin(1);
-        write.id = Some(ticket.id(0));
         let key = write.key.clone();
-        let body = Body::Write(write.encode_to_vec().into());
-        let retry = Retry::new(true, ticket.first);
-        let reply = self
-            .run(Target::Key(&key), &body, 0, retry, deadline)
-            .await?;
-        written(reply)
+        let mut ids = 1;
+        loop {
+            let ticket = self.begin(1);
+            write.id = Some(ticket.id(0));
+            let body = Body::Write(write.encode_to_vec().into());
+            let retry = Retry::new(true, ticket.first);
+            let target = Target::Key(&key);
+            match self.run(target, &body, 0, retry, deadline).await {
+                // The stamp of a router that has seen nothing for long. The refusal brought a newer one,
+                // and under its old id the write is never applied any more.
+                Err(error) if error.is_stale_id() && ids < IDS_MAX && self.newer(&ticket) => {
+                    ids += 1
+                }
+                result => return written(result?),
+            }
+        }
+    }
+
+    /// Whether a later ticket would have a higher stamp.
+    fn newer(&self, ticket: &Ticket<'_>) -> bool {
+        self.highest().0 > ticket.stamp
     }
 
     /// Reads a key, linearizably. `head`: the record without its value.

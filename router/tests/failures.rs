@@ -5,11 +5,14 @@ mod support;
 use std::time::Duration;
 
 use caucus_api::Failure;
-use caucus_router::RouterOptions;
+use caucus_api::shard::write::Action;
+use caucus_api::shard::{Put, RequestId, Write};
 use caucus_router::http::HttpOptions;
+use caucus_router::{Op, OpAnswer, Router, RouterOptions};
 use support::Door;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn a_write_is_sent_again_with_the_same_id_and_applied_once() {
@@ -185,4 +188,52 @@ async fn connections_are_bounded_and_idle_ones_are_closed() {
     }
     assert_eq!(door.client().await.get("/healthz").await.status, 200);
     door.close().await;
+}
+
+/// A store with one write in it, and a router that has seen nothing and will be told that its first id
+/// is too old.
+async fn stale() -> (Door, Router) {
+    let door = Door::open().await;
+    let mut client = door.client().await;
+    // The fresh router has the same session: its sequence is not to meet this one's.
+    for count in 1..=2 {
+        let put = client.put("/v1/kv/k", "v").await;
+        assert_eq!(put.json()["version"], count);
+    }
+    let fresh = door.fresh_router();
+    door.groups.fail([Some(Failure::Expired)]);
+    (door, fresh)
+}
+
+fn put() -> Write {
+    Write {
+        key: "other".into(),
+        action: Some(Action::Put(Put::default())),
+        ..Write::default()
+    }
+}
+
+/// The last two writes came under ids of their own, the second with a newer stamp.
+fn is_anew(ids: &[RequestId]) {
+    let [.., first, second] = ids else {
+        panic!("{ids:?}");
+    };
+    assert!(first.sequence < second.sequence, "{ids:?}");
+    assert_eq!((first.stamp, second.stamp), (0, 2), "{ids:?}");
+}
+
+#[tokio::test]
+async fn a_router_that_has_seen_nothing_writes_under_a_newer_id() {
+    let (door, fresh) = stale().await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    fresh.write(put(), deadline).await.unwrap();
+    is_anew(&door.groups.ids());
+
+    let (door, fresh) = stale().await;
+    let answers = fresh.batch(vec![Op::Write(put())], deadline).await;
+    assert!(
+        matches!(answers[..], [Ok(OpAnswer::Written(_))]),
+        "{answers:?}"
+    );
+    is_anew(&door.groups.ids());
 }

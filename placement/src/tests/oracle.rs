@@ -104,7 +104,7 @@ async fn grants_rise_over_a_change_of_leader() {
     progress.wait_for(|granted| *granted >= at).await.unwrap();
     let leading = leader(&members).await;
     let other = *members.keys().find(|id| **id != leading).unwrap();
-    let asked = members[&leading].group.transfer(replica(other)).await;
+    let asked = members[&leading].group.hand_over(replica(other)).await;
     asked.unwrap();
 
     let mut all = Vec::new();

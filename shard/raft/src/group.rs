@@ -166,15 +166,8 @@ impl Group {
         }
     }
 
-    /// Asks that another replica lead instead of this one. Returns at once; where this replica doesn't
-    /// lead, or the other one lags, nothing may come of it.
-    pub async fn transfer(&self, to: u64) -> Result<(), ProposeError> {
-        let asked = self.raft.trigger().transfer_leader(to).await;
-        asked.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))
-    }
-
-    /// Begins to hand the lead to another replica, which must not lag. Unlike a campaign it is not
-    /// refused while the lead is alive. Nothing happens if this replica doesn't lead.
+    /// Begins to hand the lead to another replica. Nothing may come of it if that one lags, or if this
+    /// replica doesn't lead.
     pub async fn hand_over(&self, to: u64) -> Result<(), ProposeError> {
         let begun = self.raft.trigger().transfer_leader(to).await;
         begun.map_err(|fatal| ProposeError::Stopped(fatal.to_string()))

@@ -51,8 +51,9 @@ pub(super) fn replica(node: u32) -> u64 {
 fn options() -> Options {
     Options {
         heartbeat_interval_ms: 100,
-        election_timeout_ms_min: 500,
-        election_timeout_ms_max: 700,
+        // A disk that many tests use may stand still for longer than a node's defaults allow.
+        election_timeout_ms_min: 2000,
+        election_timeout_ms_max: 2400,
         ..Options::default()
     }
 }
@@ -132,7 +133,7 @@ impl Cluster {
     /// Stops a node; gives back its engine.
     /// Asks the leader to let another node lead.
     pub(super) async fn transfer(&self, leader: u32, to: u32) {
-        let asked = self.nodes[&leader].group.transfer(replica(to)).await;
+        let asked = self.nodes[&leader].group.hand_over(replica(to)).await;
         asked.unwrap();
     }
 
@@ -166,7 +167,12 @@ impl Cluster {
             all.iter().all(|(_, seen)| same(seen)).then_some(leader)
         };
         until("an election", || agreed().is_some()).await;
-        agreed().unwrap_or_else(|| panic!("leadership changed at once"))
+        let leader = agreed().unwrap_or_else(|| panic!("leadership changed at once"));
+        // A new leader takes no command until a majority has answered it.
+        let group = &self.nodes[&leader].group;
+        let confirmed = async { while group.confirm().await.is_err() {} };
+        within("the leader's first majority", confirmed).await;
+        leader
     }
 
     /// Proposes commands, all under way at the same time; the replies' numbers.
