@@ -12,6 +12,8 @@ const DISK: &str = "24m";
 /// Something that is no data of ours, and can go.
 const BALLAST_BYTES: usize = 6 << 20;
 const BLOCK_BYTES: usize = 64 << 10;
+/// Enough to have some on each node.
+const DIRECTORIES: u64 = 8;
 
 #[test]
 fn a_full_disk_refuses_writes_and_serves_the_rest() {
@@ -36,9 +38,9 @@ fn a_full_disk_refuses_writes_and_serves_the_rest() {
     for file in ballast {
         std::fs::remove_file(file).expect("nobody else uses it");
     }
-    let goes_on = written;
-    await_room(&mut client, goes_on);
-    written = fill(&mut client, goes_on + 1);
+    let refused = written;
+    let goes_on = await_room(&mut client, refused);
+    written = fill(&mut client, goes_on);
     assert!(written > goes_on + 10, "full after {written} writes");
     check(&cluster, written);
 
@@ -55,10 +57,10 @@ fn a_full_disk_refuses_writes_and_serves_the_rest() {
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert_eq!(kv::get(&mut client, &filler(number)), None);
     }
-    await_room(&mut client, written);
+    let last = await_room(&mut client, written) - 1;
     for node in cluster.nodes() {
-        let found = kv::get(&mut cluster.client(node), &filler(written));
-        assert_eq!(found.expect("it was written")["value"], block(written));
+        let found = kv::get(&mut cluster.client(node), &filler(last));
+        assert_eq!(found.expect("it was written")["value"], block(last));
     }
 }
 
@@ -94,10 +96,15 @@ fn fill(client: &mut Client, from: u64) -> u64 {
     panic!("2000 writes of 64 KiB fit on {DISK}");
 }
 
-fn await_room(client: &mut Client, number: u64) {
-    wait_until("writes to go on", LIMIT, || {
-        put(client, number).is_ok_and(|answer| [200, 201].contains(&answer.status))
-    });
+/// Waits until writes of all directories go on: each node finds its own disk to have room. Returns the
+/// number behind them.
+fn await_room(client: &mut Client, from: u64) -> u64 {
+    for number in from..from + DIRECTORIES {
+        wait_until("writes to go on", LIMIT, || {
+            put(client, number).is_ok_and(|answer| [200, 201].contains(&answer.status))
+        });
+    }
+    from + DIRECTORIES
 }
 
 fn put(client: &mut Client, number: u64) -> std::io::Result<Answer> {
@@ -113,7 +120,7 @@ fn settled(mut ask: impl FnMut() -> std::io::Result<Answer>) -> Answer {
 }
 
 fn filler(number: u64) -> String {
-    format!("/filler/{}/{number}", number % 8)
+    format!("/filler/{}/{number}", number % DIRECTORIES)
 }
 
 /// 64 KiB that don't compress to nothing.
