@@ -15,6 +15,10 @@ pub struct Options {
     pub queue_reads_max: usize,
     /// Log entries of a group under way at the same time.
     pub entries_under_way_max: usize,
+    /// While an entry of the group is under way, the next one waits for so many writes...
+    pub beside_writes_min: usize,
+    /// ... or for so many bytes of them.
+    pub beside_bytes_min: usize,
     /// An ask for revisions that isn't answered within this is void: see `Sequencer`.
     pub ask_timeout: Duration,
 }
@@ -27,6 +31,8 @@ impl Default for Options {
             queue_writes_max: 16_384,
             queue_reads_max: 16_384,
             entries_under_way_max: 2,
+            beside_writes_min: 64,
+            beside_bytes_min: 64 << 10,
             ask_timeout: Duration::from_millis(50),
         }
     }

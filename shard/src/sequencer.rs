@@ -8,8 +8,8 @@
 //!
 //! Rules (protocols.md §2): a batch is closed before its ask is sent, and a grant serves only that
 //! batch, in the term in which it was asked for. Everything that carries a revision leaves through this
-//! task, in one order. While a block is under way the next batch gathers, which is all the batching
-//! there is. A write that is not proposed was not applied, and its sender is told so; one that was
+//! task, in one order. While a block or an entry is under way the next batch gathers, which is all the
+//! batching there is. A write that is not proposed was not applied, and its sender is told so; one that was
 //! proposed and not answered is unknown, and its sender asks again under the same id. A write whose
 //! deadline passes is answered then if it is in a batch, and when its turn comes if it is in the queue.
 
@@ -104,7 +104,7 @@ impl Sequencer {
             let Ok(slot) = slots.clone().acquire_owned().await else {
                 return;
             };
-            if !self.gather(&mut jobs, &mut held).await {
+            if !self.gather(&slots, &mut jobs, &mut held).await {
                 return;
             }
             let leadership = self.group.leadership();
@@ -120,8 +120,16 @@ impl Sequencer {
         }
     }
 
-    /// Takes all that waits, up to the limits of an entry. `false`: the queue is closed.
-    async fn gather(&mut self, jobs: &mut Vec<WriteJob>, held: &mut Option<WriteJob>) -> bool {
+    /// Takes all that waits, up to the limits of an entry. While an entry is under way a small batch
+    /// waits for its end, or until it isn't small any more: an entry costs much the same whatever is in
+    /// it, so few large ones leave more of the machine to the writes than many small ones (as Nagle's
+    /// algorithm, RFC 896, does it for packets). `false`: the queue is closed.
+    async fn gather(
+        &mut self,
+        slots: &Semaphore,
+        jobs: &mut Vec<WriteJob>,
+        held: &mut Option<WriteJob>,
+    ) -> bool {
         let first = match held.take() {
             Some(job) => job,
             None => match self.queue.recv().await {
@@ -129,20 +137,36 @@ impl Sequencer {
                 None => return false,
             },
         };
-        // Whoever is ready to run now may have a write for this batch too.
-        tokio::task::yield_now().await;
-        let mut bytes = first.encoded.len();
-        jobs.push(first);
-        while jobs.len() < self.options.batch_writes_max {
-            let Ok(job) = self.queue.try_recv() else {
-                break;
-            };
-            bytes += job.encoded.len();
-            if bytes > self.options.batch_bytes_max {
-                *held = Some(job);
+        let mut gathered = Gathered {
+            bytes: first.encoded.len(),
+            jobs,
+            held,
+        };
+        gathered.jobs.push(first);
+        let others = self.options.entries_under_way_max.saturating_sub(1) as u32;
+        let mut alone = false;
+        loop {
+            // Whoever is ready to run now may have a write for this batch too.
+            tokio::task::yield_now().await;
+            while !gathered.is_full(&self.options)
+                && let Ok(job) = self.queue.try_recv()
+            {
+                gathered.take(job, &self.options);
+            }
+            if alone || gathered.is_worth_an_entry(&self.options) {
                 break;
             }
-            jobs.push(job);
+            let deadline = gathered.jobs[0].deadline;
+            tokio::select! {
+                biased;
+                // All slots: no other entry is under way.
+                _ = slots.acquire_many(others) => alone = true,
+                job = self.queue.recv() => match job {
+                    Some(job) => gathered.take(job, &self.options),
+                    None => break,
+                },
+                () = tokio::time::sleep_until(deadline) => break,
+            }
         }
         fail_late(jobs, || Failure::Deadline { unknown: false });
         true
@@ -232,6 +256,37 @@ impl Sequencer {
                 tokio::time::sleep(self.options.ask_timeout / 5).await;
             }
         }
+    }
+}
+
+/// The writes of the next entry.
+struct Gathered<'a> {
+    jobs: &'a mut Vec<WriteJob>,
+    bytes: usize,
+    /// One that came when there was no room for it.
+    held: &'a mut Option<WriteJob>,
+}
+
+impl Gathered<'_> {
+    /// To be called only while it isn't full.
+    fn take(&mut self, job: WriteJob, options: &Options) {
+        let bytes = self.bytes + job.encoded.len();
+        if bytes > options.batch_bytes_max {
+            *self.held = Some(job);
+            return;
+        }
+        self.bytes = bytes;
+        self.jobs.push(job);
+    }
+
+    fn is_full(&self, options: &Options) -> bool {
+        self.held.is_some() || self.jobs.len() >= options.batch_writes_max
+    }
+
+    fn is_worth_an_entry(&self, options: &Options) -> bool {
+        self.is_full(options)
+            || self.jobs.len() >= options.beside_writes_min
+            || self.bytes >= options.beside_bytes_min
     }
 }
 

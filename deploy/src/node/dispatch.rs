@@ -77,7 +77,8 @@ impl Handler for Dispatch {
                 | Service::RaftVote
                 | Service::RaftTransfer
                 | Service::RaftSnapshot
-                | Service::RaftHeartbeat,
+                | Service::RaftHeartbeat
+                | Service::RaftStanding,
             ) => self.raft.frame(link, frame),
             Some(Service::Shard) => match self.shard.get() {
                 Some(shard) => shard.frame(link, frame),

@@ -26,8 +26,10 @@ pub enum Service {
     RaftTransfer = 4,
     /// Chunks of a snapshot.
     RaftSnapshot = 5,
-    /// Raft heartbeats and leadership probes.
+    /// Raft heartbeats.
     RaftHeartbeat = 6,
+    /// Whether leaders of Raft groups still stand.
+    RaftStanding = 7,
     /// Requests to data groups.
     Shard = 16,
     /// Requests to the placement group.
@@ -44,6 +46,7 @@ impl Service {
             4 => Service::RaftTransfer,
             5 => Service::RaftSnapshot,
             6 => Service::RaftHeartbeat,
+            7 => Service::RaftStanding,
             16 => Service::Shard,
             17 => Service::Placement,
             _ => return None,

@@ -1,56 +1,61 @@
 //! Confirming leadership: one round for all that wait.
 //!
-//! A confirmation is a quorum round (ReadIndex) that began after it was asked for, and the state
-//! machine having applied all that was committed then. While one round runs, those who come gather
-//! for the next: a round that had begun already would say nothing about them.
+//! A confirmation is a quorum round that began after it was asked for, in which a majority upholds
+//! this replica as the leader of its term (`net::standing` argues why that is enough), and the state
+//! machine having applied an entry of that term. With the first such entry all that earlier leaders
+//! committed is applied; what this one committed is acknowledged only after it is applied here. So a
+//! look at the state sees all that was acknowledged when the confirmation was asked for.
+//!
+//! While one round runs, those who come gather for the next: a round that had begun already would say
+//! nothing about them.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use openraft::ReadPolicy;
-use openraft::errors::{LinearizableReadError, RaftError};
-use tokio::sync::oneshot;
-use tokio::time::Instant;
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout};
 
-use crate::ConfirmError;
-use crate::metrics;
-use crate::types::{Raft, TypeConfig};
+use crate::log::Log;
+use crate::net::{Lines, Tally};
+use crate::types::Raft;
+use crate::wire::{Standing, To};
+use crate::{ConfirmError, Leadership, metrics};
 
 /// Applying what is committed takes no longer than this, or the replica is in trouble.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Proof that this replica led when it was asked for.
+/// Proof that this replica led when it was asked for, and had applied an entry of its term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confirmed {
     /// The term it leads in.
     pub term: u64,
-    /// All up to this index was committed and is applied here.
-    pub index: u64,
 }
 
 type Waiting = Vec<oneshot::Sender<Result<Confirmed, ConfirmError>>>;
 
 pub(crate) struct Confirmer {
-    raft: Raft,
-    meters: Arc<metrics::Group>,
-    state: Mutex<State>,
+    pub(crate) group: u32,
+    pub(crate) replica: u64,
+    pub(crate) raft: Raft,
+    pub(crate) log: Arc<Log>,
+    pub(crate) lines: Arc<Lines>,
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    pub(crate) meters: Arc<metrics::Group>,
+    /// The highest term of which an entry is known to be applied here.
+    pub(crate) applied_term: AtomicU64,
+    pub(crate) state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct State {
+pub(crate) struct State {
     running: bool,
     waiting: Waiting,
 }
 
 impl Confirmer {
-    pub(crate) fn new(raft: Raft, meters: Arc<metrics::Group>) -> Arc<Confirmer> {
-        Arc::new(Confirmer {
-            raft,
-            meters,
-            state: Mutex::new(State::default()),
-        })
-    }
-
     pub(crate) async fn confirm(self: &Arc<Self>) -> Result<Confirmed, ConfirmError> {
         let (sender, confirmed) = oneshot::channel();
         {
@@ -93,33 +98,68 @@ impl Confirmer {
     }
 
     async fn round(&self) -> Result<Confirmed, ConfirmError> {
-        let linearizer = self
-            .raft
-            .get_read_linearizer(ReadPolicy::ReadIndex)
-            .await
-            .map_err(failure)?;
-        let state = linearizer
-            .try_await_ready(&self.raft, Some(APPLY_TIMEOUT))
-            .await
-            .map_err(|fatal| ConfirmError::Stopped(fatal.to_string()))?
-            .map_err(|_| ConfirmError::NoQuorum)?;
-        let read = state.read_log_id();
-        Ok(Confirmed {
-            // At or after this term's blank entry, so it names the term that was confirmed.
-            term: read.committed_leader_id().term,
-            index: read.index(),
-        })
+        let led = *self.leadership.borrow();
+        if self.leadership.has_changed().is_err() {
+            return Err(ConfirmError::Stopped("it is shut down".to_owned()));
+        }
+        if !led.here || !self.log.upholds(led.term, self.replica) {
+            let leader = led.leader.filter(|_| !led.here);
+            return Err(ConfirmError::NotLeader { leader });
+        }
+        self.upheld(led.term).await?;
+        self.applied(led.term).await?;
+        Ok(Confirmed { term: led.term })
     }
-}
 
-fn failure(error: RaftError<TypeConfig, LinearizableReadError<TypeConfig>>) -> ConfirmError {
-    match error {
-        RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
-            ConfirmError::NotLeader {
-                leader: forward.leader_node.map(|member| member.node),
+    /// Whether a majority upholds this replica as the leader of `term`.
+    async fn upheld(&self, term: u64) -> Result<(), ConfirmError> {
+        let membership = {
+            let metrics = self.raft.server_metrics();
+            let known = metrics.borrow_watched().membership_config.clone();
+            known
+        };
+        let configs: Vec<BTreeSet<u64>> = membership.membership().get_joint_config().clone();
+        let voters: BTreeSet<u64> = configs.iter().flatten().copied().collect();
+        let (tally, result) = Tally::open(configs, self.replica);
+        for voter in voters.into_iter().filter(|voter| *voter != self.replica) {
+            let standing = Standing {
+                to: To {
+                    group: self.group,
+                    replica: voter,
+                },
+                term,
+                leader: self.replica,
+            };
+            // A voter is a member, so its node is known.
+            if let Some(member) = membership.membership().get_node(&voter) {
+                self.lines.ask(member.node, standing, tally.clone());
             }
         }
-        RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => ConfirmError::NoQuorum,
-        RaftError::Fatal(fatal) => ConfirmError::Stopped(fatal.to_string()),
+        // Each question is answered, or its time passes; without a voter's node nobody counts it.
+        drop(tally);
+        result.await.unwrap_or(Err(ConfirmError::NoQuorum))
+    }
+
+    /// Waits until an entry of `term` is applied: a new leader's first, soon after its election.
+    async fn applied(&self, term: u64) -> Result<(), ConfirmError> {
+        if self.applied_term.load(Ordering::Relaxed) >= term {
+            return Ok(());
+        }
+        let mut metrics = self.raft.metrics();
+        let applied = async {
+            loop {
+                let last = metrics.borrow_watched().last_applied;
+                if last.is_some_and(|last| last.committed_leader_id().term >= term) {
+                    return Ok(());
+                }
+                if metrics.changed().await.is_err() {
+                    return Err(ConfirmError::Stopped("it is shut down".to_owned()));
+                }
+            }
+        };
+        let applied = timeout(APPLY_TIMEOUT, applied).await;
+        applied.unwrap_or(Err(ConfirmError::NoQuorum))?;
+        self.applied_term.fetch_max(term, Ordering::Relaxed);
+        Ok(())
     }
 }

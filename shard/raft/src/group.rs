@@ -1,7 +1,8 @@
 //! A running replica, as its node uses it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use openraft::ServerState;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use crate::confirm::Confirmer;
 use crate::log::Log;
 use crate::metrics;
+use crate::net::Lines;
 use crate::pulse::Heard;
 use crate::state::StateView;
 use crate::types::{Member, Payload, Raft, Reply, committed};
@@ -57,13 +59,30 @@ pub struct Group {
 }
 
 impl Group {
-    pub(crate) fn new(id: u32, replica: u64, raft: Raft, view: StateView, log: Arc<Log>) -> Group {
+    pub(crate) fn new(
+        id: u32,
+        replica: u64,
+        raft: Raft,
+        view: StateView,
+        log: Arc<Log>,
+        lines: Arc<Lines>,
+    ) -> Group {
         let meters = Arc::new(metrics::Group::new());
         let leadership = follow_leadership(raft.clone(), meters.clone());
         Group {
             id,
             replica,
-            confirmer: Confirmer::new(raft.clone(), meters.clone()),
+            confirmer: Arc::new(Confirmer {
+                group: id,
+                replica,
+                raft: raft.clone(),
+                log: log.clone(),
+                lines,
+                leadership: leadership.clone(),
+                meters: meters.clone(),
+                applied_term: AtomicU64::new(0),
+                state: Mutex::default(),
+            }),
             raft,
             view,
             log,

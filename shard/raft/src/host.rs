@@ -11,7 +11,7 @@ use openraft::{Config, SnapshotPolicy};
 use tokio_util::sync::CancellationToken;
 
 use crate::log::{Log, LogHandle, LogPlace, Marks, OpenError, Writer};
-use crate::net::{DialerFactory, Directory, Inbox, Seat};
+use crate::net::{DialerFactory, Directory, Inbox, Lines, Seat};
 use crate::state::{Adapter, Places, StateMachine, StateView};
 use crate::types::Raft;
 use crate::{Group, HostError, Options, metrics, pulse};
@@ -43,6 +43,7 @@ pub struct Host {
     places: Arc<Places>,
     marks: Arc<Marks>,
     writer: Writer,
+    lines: Arc<Lines>,
     inbox: Arc<Inbox>,
     groups: Mutex<BTreeMap<(u32, u64), Group>>,
     shutdown: CancellationToken,
@@ -60,6 +61,11 @@ impl Host {
         let (writer, _task) = Writer::start(parts.engine.clone());
         let host = Arc::new(Host {
             inbox: Arc::new(Inbox::new(parts.engine.clone(), places.clone())),
+            lines: Lines::new(
+                parts.peers.clone(),
+                parts.directory.clone(),
+                Duration::from_millis(parts.options.election_timeout_ms_max),
+            ),
             config: Arc::new(config(&parts.options)?),
             engine: parts.engine,
             peers: parts.peers,
@@ -145,9 +151,16 @@ impl Host {
             replica,
             reason: error.to_string(),
         })?;
-        let running = Group::new(group, replica, raft.clone(), view, log);
-        self.inbox
-            .seat(group, replica, Seat::new(raft, running.heard.clone()));
+        let running = Group::new(
+            group,
+            replica,
+            raft.clone(),
+            view,
+            log.clone(),
+            self.lines.clone(),
+        );
+        let seat = Seat::new(raft, log, running.heard.clone());
+        self.inbox.seat(group, replica, seat);
         self.lock().insert((group, replica), running.clone());
         Ok(running)
     }

@@ -76,6 +76,32 @@ pub(crate) struct To {
     pub(crate) replica: u64,
 }
 
+/// A leader and a voter who is asked whether it still upholds it.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct Standing {
+    /// The voter.
+    #[prost(message, required, tag = "1")]
+    pub(crate) to: To,
+    #[prost(uint64, tag = "2")]
+    pub(crate) term: u64,
+    /// The leader's replica id.
+    #[prost(uint64, tag = "3")]
+    pub(crate) leader: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct StandingQuestion {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) leaders: Vec<Standing>,
+}
+
+/// One answer a question, in their order.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct StandingAnswer {
+    #[prost(bool, repeated, tag = "1")]
+    pub(crate) stands: Vec<bool>,
+}
+
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct AppendRequest {
     #[prost(message, required, tag = "1")]

@@ -103,7 +103,12 @@ async fn each_of_a_batch_has_its_own_deadline() {
 
 #[tokio::test]
 async fn a_write_that_was_proposed_may_have_happened() {
-    let cluster = Cluster::start(1, patient()).await;
+    // The second entry doesn't wait for the first.
+    let options = Options {
+        beside_writes_min: 1,
+        ..patient()
+    };
+    let cluster = Cluster::start(1, options).await;
     let key = cluster.key(1, 0);
     let engine = cluster.nodes[&1].engine.clone();
     engine.hold_syncs();
@@ -115,6 +120,26 @@ async fn a_write_that_was_proposed_may_have_happened() {
     outcome(live.reply().await);
     let read = cluster.ask(cluster.get(&key)).await;
     assert_eq!(value(read).as_deref(), Some(&b"x"[..]));
+    cluster.end().await;
+}
+
+/// While an entry hangs, the small one after it hasn't begun.
+#[tokio::test]
+async fn a_write_that_waits_for_another_entry_did_not_happen() {
+    let cluster = Cluster::start(1, patient()).await;
+    let [first, queued] = [0, 1].map(|n| cluster.key(1, n));
+    let engine = cluster.nodes[&1].engine.clone();
+    engine.hold_syncs();
+    let hanging = cluster.send(1, cluster.put(&first, "x"));
+    until("the first is in the log", || engine.held_syncs() > 0).await;
+    let late = cluster
+        .send(1, soon(cluster.put(&queued, "x")))
+        .reply()
+        .await;
+    assert_eq!(failure(late), Failure::Deadline { unknown: false });
+    engine.release_syncs();
+    outcome(hanging.reply().await);
+    assert_eq!(value(cluster.ask(cluster.get(&queued)).await), None);
     cluster.end().await;
 }
 

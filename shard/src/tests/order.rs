@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use crate::Options;
 
-use super::support::{Cluster, outcome, patient, peers, value, within};
+use super::oracle::Answering;
+use super::support::{Cluster, outcome, patient, peers, until, value, within};
 
 const WRITES: usize = 500;
 const VALUES: [&str; 3] = [
@@ -110,4 +111,35 @@ async fn in_entries_that_wait_for_each_other() {
         ..patient()
     };
     writes_of_one_connection(options).await;
+}
+
+#[tokio::test]
+async fn beside_another_entry_a_small_one_waits_to_grow() {
+    let options = Options {
+        beside_writes_min: 3,
+        ..patient()
+    };
+    let mut cluster = Cluster::start(1, options).await;
+    let engine = cluster.nodes[&1].engine.clone();
+    engine.hold_syncs();
+    let first = cluster.send(1, cluster.put(&cluster.key(1, 0), "x"));
+    until("the first is in the log", || engine.held_syncs() > 0).await;
+    cluster.oracle.set(Answering::Hold);
+    let put = |n| cluster.send(1, cluster.put(&cluster.key(1, n), "x"));
+    let (second, third) = (put(1), put(2));
+    // Behind them on the connection: when this is answered, they are there.
+    let read = cluster.ask(cluster.get(&cluster.key(1, 9))).await;
+    assert_eq!(value(read), None);
+    let fourth = put(3);
+    let ask = within("an ask", cluster.asks.recv()).await.unwrap();
+    assert_eq!(ask.count, 3, "the two didn't go alone");
+    cluster.oracle.set(Answering::Grant);
+    ask.grant();
+    engine.release_syncs();
+    for write in [first, second, third, fourth] {
+        outcome(write.reply().await);
+    }
+    // Alone nothing waits.
+    outcome(cluster.ask(cluster.put(&cluster.key(1, 4), "x")).await);
+    cluster.end().await;
 }

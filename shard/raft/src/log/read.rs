@@ -39,6 +39,7 @@ pub(super) fn load(place: &LogPlace, engine: &dyn Engine) -> Result<Inner, OpenE
     let chain = purged.map_or(CHAIN_START, |purged| purged.chain);
     let mut inner = Inner {
         vote,
+        promised: vote,
         purged: purged.map(|purged| purged.log_id),
         purged_chain: chain,
         last: purged.map(|purged| purged.log_id),

@@ -55,6 +55,8 @@ pub(crate) struct Log {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) vote: Option<wire::Vote>,
+    /// The vote that may have left this node, or will once it is durable: at or above `vote`.
+    pub(super) promised: Option<wire::Vote>,
     pub(super) purged: Option<wire::LogId>,
     pub(super) purged_chain: u64,
     pub(super) last: Option<wire::LogId>,
@@ -149,6 +151,14 @@ impl Log {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("no panic under this lock")
+    }
+
+    /// Whether this replica has promised its vote to nobody but `leader` since `term` began, and to
+    /// nobody in a later term. See `net::standing`.
+    pub(crate) fn upholds(&self, term: u64, leader: u64) -> bool {
+        self.lock()
+            .promised
+            .is_none_or(|vote| vote.term < term || (vote.term == term && vote.replica == leader))
     }
 
     /// Waits until the entry at `index` is in the engine.
@@ -373,6 +383,8 @@ impl RaftLogStorage<TypeConfig> for LogHandle {
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         let vote = wire::Vote::from(*vote);
+        // Before anything is done with it: see `upholds`.
+        self.0.lock().promised = Some(vote);
         let mut batch = WriteBatch::new();
         batch.put(
             Space::Log,

@@ -4,10 +4,12 @@ mod receive;
 mod send;
 mod snapshot_in;
 mod snapshot_out;
+mod standing;
 
 pub use receive::Inbox;
 pub(crate) use receive::Seat;
 pub(crate) use send::DialerFactory;
+pub(crate) use standing::{Lines, Tally};
 
 /// Where nodes are reached.
 pub trait Directory: Send + Sync + 'static {

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use super::send::APPENDS_UNDER_WAY_MAX;
 use super::snapshot_in::Staging;
+use crate::log::Log;
 use crate::pulse::Heard;
 use crate::state::Places;
 use crate::types::{Raft, TypeConfig};
@@ -26,6 +27,7 @@ use crate::wire;
 /// A replica as the inbox knows it.
 pub(crate) struct Seat {
     raft: Raft,
+    log: Arc<Log>,
     heard: Arc<Heard>,
     appends: Mutex<HashMap<u64, Stream>>,
     snapshots: Mutex<HashMap<u64, mpsc::Sender<(Frame, wire::SnapshotChunk)>>>,
@@ -38,9 +40,10 @@ struct Stream {
 }
 
 impl Seat {
-    pub(crate) fn new(raft: Raft, heard: Arc<Heard>) -> Seat {
+    pub(crate) fn new(raft: Raft, log: Arc<Log>, heard: Arc<Heard>) -> Seat {
         Seat {
             raft,
+            log,
             heard,
             appends: Mutex::new(HashMap::new()),
             snapshots: Mutex::new(HashMap::new()),
@@ -139,6 +142,18 @@ impl Inbox {
         Ok(())
     }
 
+    /// Answered at once: it takes a look at each log's vote and no more.
+    fn standing(&self, link: &Arc<Link>, frame: Frame) -> Result<(), prost::DecodeError> {
+        let question = wire::StandingQuestion::decode(frame.body.clone())?;
+        let upheld = |asked: &wire::Standing| {
+            let seat = self.find(asked.to);
+            seat.is_some_and(|seat| seat.log.upholds(asked.term, asked.leader))
+        };
+        let stands = question.leaders.iter().map(upheld).collect();
+        reply(link, &frame, &wire::StandingAnswer { stands });
+        Ok(())
+    }
+
     fn vote(&self, link: &Arc<Link>, frame: Frame) -> Result<(), prost::DecodeError> {
         let request = wire::VoteRequest::decode(frame.body.clone())?;
         let Some(seat) = self.find(request.to) else {
@@ -227,6 +242,7 @@ impl Handler for Inbox {
         let taken = match Service::from_number(frame.service) {
             Some(Service::RaftAppend) => self.append(link, frame),
             Some(Service::RaftHeartbeat) => self.heartbeat(link, frame),
+            Some(Service::RaftStanding) => self.standing(link, frame),
             Some(Service::RaftVote) => self.vote(link, frame),
             Some(Service::RaftTransfer) => self.transfer(link, frame),
             Some(Service::RaftSnapshot) => self.snapshot(link, frame),

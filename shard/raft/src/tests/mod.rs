@@ -9,6 +9,7 @@ mod damage;
 mod places;
 mod reads;
 mod snapshots;
+mod standing;
 mod support;
 mod support_cluster;
 mod writer;
