@@ -113,11 +113,9 @@ impl Confirmer {
 
     /// Whether a majority upholds this replica as the leader of `term`.
     async fn upheld(&self, term: u64) -> Result<(), ConfirmError> {
-        let membership = {
-            let metrics = self.raft.server_metrics();
-            let known = metrics.borrow_watched().membership_config.clone();
-            known
-        };
+        // Cloned at once: while it is borrowed, openraft's core may wait.
+        let metrics = self.raft.server_metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
         let configs: Vec<BTreeSet<u64>> = membership.membership().get_joint_config().clone();
         let voters: BTreeSet<u64> = configs.iter().flatten().copied().collect();
         let (tally, result) = Tally::open(configs, self.replica);

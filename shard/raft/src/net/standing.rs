@@ -215,6 +215,8 @@ mod tests {
     use super::*;
 
     type Result = std::result::Result<(), ConfirmError>;
+    /// Sets of voters, what they say, and what comes of it.
+    type Case<'a> = (&'a [&'a [u64]], &'a [(u64, Answer)], Option<Result>);
 
     /// Counts `answers` in a group with these voters, led by 1; the result after the last, if any.
     fn tallied(configs: &[&[u64]], answers: &[(u64, Answer)]) -> Option<Result> {
@@ -232,7 +234,7 @@ mod tests {
     fn a_majority_of_each_set_of_voters_is_wanted() {
         use Answer::{Outvoted, Silent, Upheld};
         let outvoted = Err(ConfirmError::NotLeader { leader: None });
-        let cases: &[(&[&[u64]], &[(u64, Answer)], Option<Result>)] = &[
+        let cases: &[Case] = &[
             (&[&[1]], &[], Some(Ok(()))),
             (&[&[1, 2]], &[], None),
             (&[&[1, 2, 3]], &[], None),
