@@ -158,8 +158,8 @@ impl Group {
         })
     }
 
-    /// Confirms that this replica leads, by a quorum round that begins after this call, and that it
-    /// has applied all that was committed then. Shared by all who wait.
+    /// Confirms that this replica leads, by a quorum round that begins after this call, and that its
+    /// state has all that was acknowledged before. Shared by all who wait.
     pub async fn confirm(&self) -> Result<Confirmed, ConfirmError> {
         self.confirmer.confirm().await
     }
