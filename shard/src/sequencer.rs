@@ -9,9 +9,10 @@
 //! Rules (protocols.md §2): a batch is closed before its ask is sent, and a grant serves only that
 //! batch, in the term in which it was asked for. Everything that carries a revision leaves through this
 //! task, in one order. While a block or an entry is under way the next batch gathers, which is all the
-//! batching there is. A write that is not proposed was not applied, and its sender is told so; one that was
-//! proposed and not answered is unknown, and its sender asks again under the same id. A write whose
-//! deadline passes is answered then if it is in a batch, and when its turn comes if it is in the queue.
+//! batching there is. A write that is not proposed was not applied, and its sender is told so; one
+//! that was proposed and not answered is unknown, and its sender asks again under the same id. A write
+//! whose deadline passes is answered then if it is in a batch, and when its turn comes if it is in the
+//! queue.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -156,7 +157,7 @@ impl Sequencer {
             if alone || gathered.is_worth_an_entry(&self.options) {
                 break;
             }
-            let deadline = gathered.jobs[0].deadline;
+            let deadline = gathered.next_deadline();
             tokio::select! {
                 biased;
                 // All slots: no other entry is under way.
@@ -277,6 +278,12 @@ impl Gathered<'_> {
         }
         self.bytes = bytes;
         self.jobs.push(job);
+    }
+
+    /// Who comes later may have less time than who came first.
+    fn next_deadline(&self) -> Instant {
+        let deadlines = self.jobs.iter().map(|job| job.deadline);
+        deadlines.min().unwrap_or_else(Instant::now)
     }
 
     fn is_full(&self, options: &Options) -> bool {

@@ -4,7 +4,7 @@
 //!            Group (propose, confirm, leadership)        one a replica
 //!              │
 //!   openraft ──┼── log/    one writer and one fsync for all groups
-//!              ├── net/    appends, votes, heartbeats and snapshots as frames of the peers' links
+//!              ├── net/    appends, votes, leaders' standing, snapshots as frames of the peers' links
 //!              └── state/  StateMachine of the layer above, one engine batch a round of applies
 //! ```
 //!

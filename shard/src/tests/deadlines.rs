@@ -132,6 +132,8 @@ async fn a_write_that_waits_for_another_entry_did_not_happen() {
     engine.hold_syncs();
     let hanging = cluster.send(1, cluster.put(&first, "x"));
     until("the first is in the log", || engine.held_syncs() > 0).await;
+    // Behind one that has more time.
+    let behind = cluster.send(1, cluster.put(&cluster.key(1, 2), "x"));
     let late = cluster
         .send(1, soon(cluster.put(&queued, "x")))
         .reply()
@@ -139,6 +141,7 @@ async fn a_write_that_waits_for_another_entry_did_not_happen() {
     assert_eq!(failure(late), Failure::Deadline { unknown: false });
     engine.release_syncs();
     outcome(hanging.reply().await);
+    outcome(behind.reply().await);
     assert_eq!(value(cluster.ask(cluster.get(&queued)).await), None);
     cluster.end().await;
 }

@@ -21,10 +21,11 @@ async fn works(engines: Vec<Arc<dyn Engine>>) {
     let leader = cluster.leader().await;
     let numbers = cluster.propose(leader, commands("a", 500, 10)).await;
     assert_eq!(numbers, (1..=500).collect::<Vec<u64>>(), "replies in order");
-    cluster.agree(500).await;
+    let state = cluster.agree(500).await;
     let group = &cluster.nodes[&leader].group;
     let confirmed = within("a confirmation", group.confirm()).await.unwrap();
     assert_eq!(confirmed.term, group.leadership().term);
+    assert!(cluster.nodes[&leader].taped.borrow().index >= state.index);
     // A follower that was away catches up from the log.
     let follower = if leader == 1 { 2 } else { 1 };
     let before = cluster.nodes[&follower].group.view().storage();
