@@ -245,6 +245,8 @@ fn learn(sent: &Sent, stumble: &Stumble) -> Option<NodeId> {
             | Failure::NoSpace
             | Failure::Expired
             | Failure::FutureRevision
+            | Failure::Compacted { .. }
+            | Failure::Conflict
             | Failure::Invalid(_)
             | Failure::Deadline { .. }
             | Failure::Rules,

@@ -201,6 +201,7 @@ fn prepare(ops: Vec<Op>, ticket: &Ticket<'_>) -> Vec<Prepared> {
                     let get = shard::Get {
                         key: key.clone(),
                         head: false,
+                        revision: 0,
                     };
                     (key, Body::Get(get), false)
                 }

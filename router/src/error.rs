@@ -40,6 +40,15 @@ pub enum Reason {
     /// The asked-for revision does not exist yet.
     #[error("the revision has not been granted yet")]
     FutureRevision,
+    /// The asked-for revision is compacted.
+    #[error("nothing below revision {revision} is kept")]
+    Compacted {
+        /// The lowest that can be read.
+        revision: u64,
+    },
+    /// A transaction met an older one.
+    #[error("an older transaction is in the way")]
+    Conflict,
     /// It makes no sense to the group.
     #[error("invalid request: {0}")]
     Invalid(String),

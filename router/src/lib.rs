@@ -17,16 +17,19 @@
 
 mod attempt;
 mod batch;
+mod compact;
 mod error;
 pub mod http;
 mod list;
 mod merge;
 pub mod metrics;
+mod others;
 mod ready;
 mod retry;
 mod route;
 mod router;
 mod session;
+mod txn;
 
 pub use error::{Error, Outcome, Reason};
 pub use list::{Listing, Page};
@@ -34,3 +37,4 @@ pub use ready::Readiness;
 pub use retry::{Retry, Step, Stumble};
 pub use router::{Op, OpAnswer, Read, Router, RouterOptions, Written};
 pub use session::Session;
+pub use txn::Transacted;

@@ -36,6 +36,8 @@ pub struct Listing {
     pub delimiter: Bytes,
     /// How many bytes of `start` all keys have in common.
     pub prefix_length: usize,
+    /// As of this revision: one snapshot of all groups. `None`: as each group is.
+    pub revision: Option<Revision>,
 }
 
 /// A page of a listing.
@@ -54,20 +56,28 @@ impl Router {
     ///
     /// Each group is read linearizably, but not all at one revision; so the page's revision is the
     /// smallest of theirs: whoever goes on from there misses nothing. It is never below `at_least`, nor
-    /// below what the groups that were asked first showed.
+    /// below what the groups that were asked first showed. With a revision in the listing, all are read
+    /// as of that.
     pub async fn list(
         &self,
         listing: &Listing,
         at_least: Revision,
         deadline: Instant,
     ) -> Result<Page, Error> {
+        if let Some(revision) = listing.revision {
+            self.check_granted(revision, deadline).await?;
+        }
         let mut retry = Retry::new(false, listing.start.len() as u64);
         loop {
             let stumble = match self.table() {
                 None => Stumble::NoGroup,
                 Some(table) => {
                     match self.list_groups(&table, listing, at_least, deadline).await {
-                        Ok(replies) => return page(replies, listing.limit, at_least),
+                        Ok(replies) => {
+                            let mut page = page(replies, listing.limit, at_least)?;
+                            page.revision = listing.revision.unwrap_or(page.revision);
+                            return Ok(page);
+                        }
                         Err(Stop::Failed(error)) => return Err(error),
                         // It has waited for the map already; this counts the turn.
                         Err(Stop::Stale) => Stumble::NoGroup,
@@ -100,6 +110,9 @@ impl Router {
         };
         let first = groups.iter().cloned().map(|group| ask(group, at_least));
         let mut replies = try_join_all(first).await?;
+        if listing.revision.is_some() {
+            return Ok(replies);
+        }
         let newest = replies.iter().filter_map(newest_item).max().unwrap_or(0);
         let asked = replies.iter_mut().zip(groups);
         let behind = asked.filter(|(reply, _)| reply.revision < newest);
@@ -132,6 +145,8 @@ impl Router {
             delimiter: listing.delimiter.clone(),
             prefix_length: listing.prefix_length as u32,
             bytes_max: (PAGE_BYTES_MAX / parts).max(GROUP_BYTES_MIN) as u32,
+            revision: listing.revision.map_or(0, |revision| revision.0),
+            ..shard::List::default()
         });
         let retry = Retry::new(false, u64::from(group.0));
         let target = Target::Group(table, group);

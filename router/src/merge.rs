@@ -102,7 +102,11 @@ mod tests {
                 record: (!word.ends_with('/')).then(Record::default),
             })
             .collect();
-        Listed { items, more }
+        Listed {
+            items,
+            more,
+            count: 0,
+        }
     }
 
     fn check(pages: &[&str], limit: usize, items: &str, next: Option<&str>) {

@@ -28,6 +28,8 @@ pub(crate) enum Route {
     Key,
     Listing,
     Batch,
+    Compact,
+    Txn,
     Cluster,
     Ring,
     Healthz,
@@ -39,8 +41,8 @@ pub(crate) enum Route {
 const ROUTES: usize = Route::Other as usize + 1;
 const METHODS: [&str; 6] = ["GET", "PUT", "POST", "DELETE", "HEAD", "other"];
 /// Codes that are answered; all others are counted under the first.
-const CODES: [u16; 18] = [
-    500, 200, 201, 304, 400, 404, 405, 408, 409, 412, 413, 415, 429, 501, 502, 503, 504, 507,
+const CODES: [u16; 19] = [
+    500, 200, 201, 304, 400, 404, 405, 408, 409, 410, 412, 413, 415, 429, 501, 502, 503, 504, 507,
 ];
 
 impl Route {
@@ -49,6 +51,8 @@ impl Route {
             Route::Key => "/v1/kv/{key}",
             Route::Listing => "/v1/kv",
             Route::Batch => "/v1/batch",
+            Route::Compact => "/v1/compact",
+            Route::Txn => "/v1/txn",
             Route::Cluster => "/v1/cluster",
             Route::Ring => "/v1/ring",
             Route::Healthz => "/healthz",

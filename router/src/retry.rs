@@ -158,6 +158,8 @@ impl Stumble {
                 Failure::NoSpace
                 | Failure::Expired
                 | Failure::FutureRevision
+                | Failure::Compacted { .. }
+                | Failure::Conflict
                 | Failure::Invalid(_)
                 | Failure::Deadline { .. } => "final",
             },
@@ -185,6 +187,10 @@ fn final_reason(stumble: &Stumble) -> Option<Reason> {
             Failure::NoSpace => Some(Reason::NoSpace),
             Failure::Expired => Some(Reason::Expired),
             Failure::FutureRevision => Some(Reason::FutureRevision),
+            Failure::Compacted { revision } => Some(Reason::Compacted {
+                revision: *revision,
+            }),
+            Failure::Conflict => Some(Reason::Conflict),
             Failure::Invalid(why) => Some(Reason::Invalid(why.clone())),
             Failure::Deadline { .. } => Some(Reason::Deadline),
             Failure::NotLeader { .. }

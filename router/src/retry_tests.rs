@@ -64,6 +64,11 @@ async fn final_failures_end_at_once_with_a_known_outcome() {
         (Failure::Expired, Reason::Expired),
         (Failure::FutureRevision, Reason::FutureRevision),
         (
+            Failure::Compacted { revision: 7 },
+            Reason::Compacted { revision: 7 },
+        ),
+        (Failure::Conflict, Reason::Conflict),
+        (
             Failure::Invalid("x".to_owned()),
             Reason::Invalid("x".to_owned()),
         ),

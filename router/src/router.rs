@@ -25,7 +25,7 @@ use crate::session::Session;
 use crate::{Error, Outcome, Reason};
 
 /// Ids under which a write is tried when groups have forgotten the time of its first one.
-const IDS_MAX: u32 = 4;
+pub(crate) const IDS_MAX: u32 = 4;
 
 /// Settings of the router.
 #[derive(Debug, Clone)]
@@ -90,6 +90,10 @@ pub struct Read {
 
 /// One operation of a batch. The id of a write is filled in by the router.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "they are short-lived, and nearly all are writes"
+)]
 pub enum Op {
     /// Writes a key.
     Write(Write),
@@ -155,7 +159,7 @@ impl Router {
     }
 
     /// Whether a later ticket would have a higher stamp.
-    fn newer(&self, ticket: &Ticket<'_>) -> bool {
+    pub(crate) fn newer(&self, ticket: &Ticket<'_>) -> bool {
         self.highest().0 > ticket.stamp
     }
 
@@ -167,9 +171,26 @@ impl Router {
         at_least: Revision,
         deadline: Instant,
     ) -> Result<Read, Error> {
+        self.get_at(key, head, None, at_least, deadline).await
+    }
+
+    /// Reads a key as it was at a revision, or as it is. Errors with [`Reason::FutureRevision`] if the
+    /// revision was never granted, with [`Reason::Compacted`] if it isn't kept any more.
+    pub async fn get_at(
+        &self,
+        key: Bytes,
+        head: bool,
+        at: Option<Revision>,
+        at_least: Revision,
+        deadline: Instant,
+    ) -> Result<Read, Error> {
+        if let Some(at) = at {
+            self.check_granted(at, deadline).await?;
+        }
         let body = Body::Get(shard::Get {
             key: key.clone(),
             head,
+            revision: at.map_or(0, |at| at.0),
         });
         let retry = Retry::new(false, key.len() as u64);
         let reply = self
@@ -194,6 +215,17 @@ impl Router {
         };
         Err(Error {
             reason: Reason::Unavailable(reason),
+            outcome: Outcome::Read,
+        })
+    }
+
+    /// Refuses a revision that was never granted. What was seen in a reply needs no question.
+    pub(crate) async fn check_granted(&self, at: Revision, deadline: Instant) -> Result<(), Error> {
+        if at <= self.highest() || at <= self.last_granted(deadline).await? {
+            return Ok(());
+        }
+        Err(Error {
+            reason: Reason::FutureRevision,
             outcome: Outcome::Read,
         })
     }

@@ -48,6 +48,8 @@ async fn final_failures_are_told_with_their_outcome() {
         (Failure::NoSpace, 507, "no_space"),
         (Failure::Expired, 409, "expired"),
         (Failure::FutureRevision, 400, "future_revision"),
+        (Failure::Compacted { revision: 7 }, 410, "compacted"),
+        (Failure::Conflict, 409, "conflict"),
         (Failure::Invalid("x".to_owned()), 400, "invalid_request"),
         (Failure::Deadline { unknown: false }, 504, "deadline"),
     ] {

@@ -5,11 +5,11 @@
 //! At any time only a few *tickets* are open (one ask, and the entries under way), so a read asks each
 //! of them.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
 use tokio::sync::watch;
+
+use crate::state::txn::Footprint;
 
 /// What became of the writes of a ticket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(crate) struct InFlight {
 #[derive(Debug)]
 struct Open {
     id: u64,
-    keys: Arc<HashSet<Bytes>>,
+    touched: Footprint,
     settled: watch::Receiver<Option<Settled>>,
 }
 
@@ -53,14 +53,14 @@ impl InFlight {
         self.open.lock().expect("no panic under this lock")
     }
 
-    /// Opens a ticket for writes of these keys; to be called before their revisions are asked for.
-    pub(crate) fn open(self: &Arc<Self>, keys: Arc<HashSet<Bytes>>) -> Ticket {
+    /// Opens a ticket for writes that touch these keys; to be called before their revisions are asked for.
+    pub(crate) fn open(self: &Arc<Self>, touched: Footprint) -> Ticket {
         let (settled, seen) = watch::channel(None);
         let mut open = self.lock();
         let id = open.last().map_or(0, |last| last.id + 1);
         open.push(Open {
             id,
-            keys,
+            touched,
             settled: seen,
         });
         Ticket {
@@ -72,18 +72,22 @@ impl InFlight {
 
     /// What a read of `key` has to wait for.
     pub(crate) fn on_key(&self, key: &[u8]) -> Wait {
-        self.matching(|keys| keys.contains(key))
+        self.matching(|touched| touched.writes_key(key))
     }
 
     /// What a read of `start..end` has to wait for; an empty `end` is open.
     pub(crate) fn on_range(&self, start: &[u8], end: &[u8]) -> Wait {
-        let inside = |key: &Bytes| &key[..] >= start && (end.is_empty() || &key[..] < end);
-        self.matching(|keys| keys.iter().any(inside))
+        self.matching(|touched| touched.writes_in(start, end))
     }
 
-    fn matching(&self, matches: impl Fn(&HashSet<Bytes>) -> bool) -> Wait {
+    /// What a read of all that a transaction touches has to wait for.
+    pub(crate) fn on_all(&self, reads: &Footprint) -> Wait {
+        self.matching(|touched| touched.clashes_with_reads(reads))
+    }
+
+    fn matching(&self, matches: impl Fn(&Footprint) -> bool) -> Wait {
         let open = self.lock();
-        let tickets = open.iter().filter(|open| matches(&open.keys));
+        let tickets = open.iter().filter(|open| matches(&open.touched));
         Wait {
             tickets: tickets.map(|open| open.settled.clone()).collect(),
         }
@@ -133,12 +137,12 @@ impl Wait {
 mod tests {
     use super::*;
 
-    fn keys(keys: &[&'static str]) -> Arc<HashSet<Bytes>> {
-        Arc::new(
-            keys.iter()
-                .map(|key| Bytes::from_static(key.as_bytes()))
-                .collect(),
-        )
+    fn keys(keys: &[&'static str]) -> Footprint {
+        let mut touched = Footprint::default();
+        for key in keys {
+            touched.key(&bytes::Bytes::from_static(key.as_bytes()), true);
+        }
+        touched
     }
 
     #[tokio::test]

@@ -5,14 +5,16 @@
 //!                └────▶ Reads ─▶ confirm ─▶ engine
 //! ```
 //!
-//! Deliberately absent so far, with room in the formats: history, transactions, leases, watches,
-//! moves of vnodes.
+//! Deliberately absent so far, with room in the formats: leases, watches, moves of vnodes.
 
+mod compaction;
+mod driver;
 mod inflight;
 mod list;
 mod metrics;
 mod options;
 mod reads;
+mod requests;
 mod revisions;
 mod sequencer;
 mod server;
@@ -21,6 +23,7 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 
+pub use driver::OtherGroups;
 pub use metrics::describe as describe_metrics;
 pub use options::Options;
 pub use revisions::RevisionSource;

@@ -10,6 +10,9 @@ use caucus_engine::{Engine, WriteBatch};
 use proptest::prelude::*;
 use prost::Message;
 
+use caucus_engine::Space;
+use caucus_ring::Vnode;
+
 use super::*;
 
 const STORAGE: keys::StorageId = 3;
@@ -66,7 +69,7 @@ fn walk(engine: &dyn Engine, vnodes: &VnodeSet, list: &List) -> Vec<Item> {
     let mut next = list.clone();
     let mut items = Vec::new();
     loop {
-        let page = super::list(engine, STORAGE, vnodes, &next).unwrap();
+        let page = super::list(engine, STORAGE, vnodes, &next, When::Now).unwrap();
         assert!(page.items.len() <= list.limit.max(1) as usize);
         items.extend(page.items);
         if !page.more {
@@ -168,8 +171,8 @@ proptest! {
         prop_assert_eq!(walk(&engine, &vnodes, &list), wanted.clone());
         // In one page too, if it is long enough; and then nothing follows.
         let whole = List { limit: 1000, bytes_max: 0, ..list };
-        let page = super::list(&engine, STORAGE, &vnodes, &whole).unwrap();
-        prop_assert_eq!(page, Listed { items: wanted, more: false });
+        let page = super::list(&engine, STORAGE, &vnodes, &whole, When::Now).unwrap();
+        prop_assert_eq!(page, Listed { count: wanted.len() as u64, items: wanted, more: false });
     }
 }
 
@@ -205,13 +208,27 @@ fn an_empty_range_has_nothing() {
                     keys_only,
                     ..asked(start, end)
                 };
-                let listed = super::list(engine.as_ref(), STORAGE, &vnodes(), &list).unwrap();
+                let listed =
+                    super::list(engine.as_ref(), STORAGE, &vnodes(), &list, When::Now).unwrap();
                 assert_eq!(listed, Listed::default(), "{start}..{end}");
             }
         }
-        let all = super::list(engine.as_ref(), STORAGE, &vnodes(), &asked("", "")).unwrap();
+        let all = super::list(
+            engine.as_ref(),
+            STORAGE,
+            &vnodes(),
+            &asked("", ""),
+            When::Now,
+        )
+        .unwrap();
         assert_eq!(keys_of(&all), ["a", "b", "c"]);
-        let none = super::list(engine.as_ref(), STORAGE, &VnodeSet::new(), &asked("", ""));
+        let none = super::list(
+            engine.as_ref(),
+            STORAGE,
+            &VnodeSet::new(),
+            &asked("", ""),
+            When::Now,
+        );
         assert_eq!(none.unwrap(), Listed::default());
     }
 }
@@ -236,7 +253,7 @@ fn delimiters_of_one_byte_and_of_several() {
             prefix_length,
             ..asked("/p/", "/p0")
         };
-        super::list(&engine, STORAGE, &vnodes(), &list).unwrap()
+        super::list(&engine, STORAGE, &vnodes(), &list, When::Now).unwrap()
     };
     let page = listed("/", 3);
     let wanted = [
@@ -269,7 +286,7 @@ fn a_page_ends_when_it_has_its_bytes() {
             bytes_max,
             ..asked("", "")
         };
-        let page = super::list(&engine, STORAGE, &vnodes(), &list).unwrap();
+        let page = super::list(&engine, STORAGE, &vnodes(), &list, When::Now).unwrap();
         assert_eq!(
             (page.items.len(), page.more),
             (count, count < 3),
@@ -282,7 +299,7 @@ fn a_page_ends_when_it_has_its_bytes() {
         keys_only: true,
         ..asked("", "")
     };
-    let page = super::list(&engine, STORAGE, &vnodes(), &list).unwrap();
+    let page = super::list(&engine, STORAGE, &vnodes(), &list, When::Now).unwrap();
     assert_eq!((page.items.len(), page.more), (3, false));
 }
 
@@ -295,7 +312,7 @@ fn limits_of_zero_and_beyond_all_bounds() {
             bytes_max: u32::MAX,
             ..asked("", "")
         };
-        let page = super::list(&engine, STORAGE, &vnodes(), &list).unwrap();
+        let page = super::list(&engine, STORAGE, &vnodes(), &list, When::Now).unwrap();
         assert_eq!((page.items.len(), page.more), (count, count < 2), "{limit}");
     }
 }

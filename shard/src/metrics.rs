@@ -7,6 +7,12 @@ const WRITES: &str = "caucus_shard_writes_total";
 const READS: &str = "caucus_shard_reads_total";
 const READ_ROUND: &str = "caucus_shard_read_round_requests";
 const READ_WAITS: &str = "caucus_shard_read_waits_total";
+const READ_LOCKED: &str = "caucus_shard_locked_reads_total";
+const WRITE_LOCKED: &str = "caucus_shard_locked_writes_total";
+const TXNS: &str = "caucus_shard_transactions_total";
+const TXN_SECONDS: &str = "caucus_shard_transaction_seconds";
+const COMPACTED: &str = "caucus_shard_compacted_records_total";
+const RECOVERED: &str = "caucus_shard_recovered_transactions_total";
 const ASK_SECONDS: &str = "caucus_shard_ask_seconds";
 const ASKS_VOID: &str = "caucus_shard_void_asks_total";
 const ASKS_FAILED: &str = "caucus_shard_failed_asks_total";
@@ -30,6 +36,32 @@ pub fn describe() {
         Unit::Count,
         "Reads that waited for a write of their key"
     );
+    describe_counter!(
+        READ_LOCKED,
+        Unit::Count,
+        "Reads that waited for a transaction over several groups"
+    );
+    describe_counter!(
+        WRITE_LOCKED,
+        Unit::Count,
+        "Writes that waited for a transaction over several groups"
+    );
+    describe_counter!(
+        TXNS,
+        Unit::Count,
+        "Attempts of transactions over several groups by result, at the coordinator"
+    );
+    describe_histogram!(
+        TXN_SECONDS,
+        Unit::Seconds,
+        "Time of a committed transaction over several groups"
+    );
+    describe_counter!(
+        RECOVERED,
+        Unit::Count,
+        "Transactions over several groups that were ended for a lost driver"
+    );
+    describe_counter!(COMPACTED, Unit::Count, "Past records removed by compaction");
     describe_histogram!(ASK_SECONDS, Unit::Seconds, "Time for a block of revisions");
     describe_counter!(
         ASKS_VOID,
@@ -67,6 +99,14 @@ pub(crate) struct Meters {
     pub(crate) unread: Counter,
     pub(crate) read_round: Histogram,
     pub(crate) read_waits: Counter,
+    pub(crate) read_locked: Counter,
+    pub(crate) write_locked: Counter,
+    pub(crate) committed: Counter,
+    pub(crate) aborted: Counter,
+    pub(crate) conflicts: Counter,
+    pub(crate) recovered: Counter,
+    pub(crate) compacted: Counter,
+    pub(crate) txn_seconds: Histogram,
     pub(crate) ask_seconds: Histogram,
     pub(crate) asks_void: Counter,
     pub(crate) entry_seconds: Histogram,
@@ -83,6 +123,14 @@ impl Meters {
             unread: metrics::counter!(READS, "result" => "failed"),
             read_round: metrics::histogram!(READ_ROUND),
             read_waits: metrics::counter!(READ_WAITS),
+            read_locked: metrics::counter!(READ_LOCKED),
+            write_locked: metrics::counter!(WRITE_LOCKED),
+            committed: metrics::counter!(TXNS, "result" => "committed"),
+            aborted: metrics::counter!(TXNS, "result" => "aborted"),
+            conflicts: metrics::counter!(TXNS, "result" => "conflict"),
+            recovered: metrics::counter!(RECOVERED),
+            compacted: metrics::counter!(COMPACTED),
+            txn_seconds: metrics::histogram!(TXN_SECONDS),
             ask_seconds: metrics::histogram!(ASK_SECONDS),
             asks_void: metrics::counter!(ASKS_VOID),
             entry_seconds: metrics::histogram!(ENTRY_SECONDS),

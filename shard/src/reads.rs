@@ -7,18 +7,22 @@
 use std::sync::Arc;
 
 use caucus_api::shard::reply::Body;
-use caucus_api::shard::{Found, Get, List, Reply};
-use caucus_api::{Failure, ReplyTo};
+use caucus_api::shard::{
+    Changes, Evaluate, Fate, FateIs, Found, Get, History, List, Part, Reply, TxnDone,
+};
+use caucus_api::{Failure, ReplyTo, limits};
 use caucus_engine::keys;
 use caucus_raft::{ConfirmError, Group};
-use caucus_ring::VnodeSet;
+use caucus_ring::{Vnode, VnodeSet};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::inflight::{InFlight, Settled, Wait};
 use crate::list;
 use crate::metrics::Meters;
-use crate::state::{Published, decode_record};
+use crate::state::txn::{self, Footprint, Trouble, View};
+use crate::state::versions::{self, When};
+use crate::state::{self, Published, Scope};
 
 /// Reads that share a confirmation.
 const ROUND_READS_MAX: usize = 4096;
@@ -39,6 +43,26 @@ pub(crate) struct ReadJob {
 pub(crate) enum What {
     Get(Get),
     List(List),
+    History(History),
+    Fate(Fate),
+    Evaluate(Evaluate, Footprint),
+}
+
+impl What {
+    /// The revision as of which it is read, if that isn't the present.
+    fn at(&self) -> Option<u64> {
+        let at = match self {
+            What::Get(get) => get.revision,
+            What::List(list) => list.revision,
+            What::Evaluate(evaluate, _) => evaluate.base,
+            What::History(_) | What::Fate(_) => 0,
+        };
+        Some(at).filter(|at| *at > 0)
+    }
+
+    fn when(&self) -> When {
+        self.at().map_or(When::Now, When::At)
+    }
 }
 
 /// The read task of one group.
@@ -87,12 +111,32 @@ impl Reads {
         match what {
             What::Get(get) => self.inflight.on_key(&get.key),
             What::List(list) => self.inflight.on_range(&list.start, &list.end),
+            What::History(history) => self.inflight.on_key(&history.key),
+            What::Evaluate(_, footprint) => self.inflight.on_all(footprint),
+            // What isn't applied isn't decided.
+            What::Fate(_) => Wait::default(),
+        }
+    }
+
+    /// The prepared transaction that may still change what is read.
+    fn stopped_by(&self, what: &What) -> Option<u64> {
+        let standing = self.published.standing();
+        match what {
+            What::Get(get) => standing.stops_key(&get.key, what.at()),
+            What::List(list) => standing.stops_range(&list.start, &list.end, what.at()),
+            What::History(history) => standing.stops_key(&history.key, None),
+            What::Evaluate(_, footprint) => standing.stops(footprint, what.at()),
+            What::Fate(_) => None,
         }
     }
 
     fn serve_when_over(&self, job: ReadJob, wait: Wait, storage: keys::StorageId) {
+        let mut job = job;
         if wait.is_over() && self.is_short(&job.what) {
-            return self.serve(job, storage);
+            match self.serve(job, storage) {
+                None => return,
+                Some(stopped) => job = stopped.job,
+            }
         }
         let this = self.clone();
         tokio::spawn(async move {
@@ -106,32 +150,75 @@ impl Reads {
                     Err(_) => return this.fail(job, Failure::Deadline { unknown: false }),
                 }
             }
-            if this.is_short(&job.what) {
-                return this.serve(job, storage);
-            }
-            // The reply is part of the job, so nobody is left without an answer if this is
-            // cancelled by the end of the runtime: then the link ends too.
-            tokio::task::spawn_blocking(move || this.serve(job, storage));
+            this.serve_when_unlocked(job, storage).await;
         });
+    }
+
+    async fn serve_when_unlocked(&self, mut job: ReadJob, storage: keys::StorageId) {
+        loop {
+            let served = if self.is_short(&job.what) {
+                self.serve(job, storage)
+            } else {
+                // The reply is part of the job, so nobody is left without an answer if this is
+                // cancelled by the end of the runtime: then the link ends too.
+                let this = self.clone();
+                let serve = move || this.serve(job, storage);
+                tokio::task::spawn_blocking(serve).await.unwrap_or(None)
+            };
+            let Some(stopped) = served else { return };
+            job = stopped.job;
+            self.meters.read_locked.increment(1);
+            let unlocked = self.published.standing().unlocked(stopped.by);
+            if tokio::time::timeout_at(job.deadline, unlocked)
+                .await
+                .is_err()
+            {
+                let failure = Failure::Unavailable {
+                    reason: "a transaction over several groups isn't decided yet".to_owned(),
+                    unknown: false,
+                };
+                return self.fail(job, failure);
+            }
+        }
     }
 
     fn is_short(&self, what: &What) -> bool {
         match what {
-            What::Get(_) => true,
+            What::Get(_) | What::Fate(_) => true,
             What::List(list) => list.vnodes.len() <= 3 * VNODES_INLINE_MAX,
+            What::Evaluate(evaluate, _) => evaluate.vnodes.len() <= 3 * VNODES_INLINE_MAX,
+            What::History(_) => false,
         }
     }
 
-    fn serve(&self, job: ReadJob, storage: keys::StorageId) {
-        // Before the data is read: what is read is then at or above it.
+    /// Answers, unless a prepared transaction stops the read: then it is given back.
+    fn serve(&self, job: ReadJob, storage: keys::StorageId) -> Option<Stopped> {
+        // Before the locks are looked at and the data is read: what is read is then at or above it.
         let highest = self.published.highest();
+        if let Some(by) = self.stopped_by(&job.what) {
+            return Some(Stopped { job, by });
+        }
+        let rules_version = job.rules_version;
         let read = match &job.what {
-            What::Get(get) => self.get(get, job.rules_version, storage),
-            What::List(list) => self.list(list, job.rules_version, storage),
+            What::Get(get) => self.get(get, job.what.when(), rules_version, storage),
+            What::List(list) => self.list(list, job.what.when(), rules_version, storage),
+            What::History(history) => self.history(history, rules_version, storage),
+            What::Fate(fate) => Ok((self.fate(fate), 0)),
+            What::Evaluate(evaluate, _) => self.evaluate(evaluate, rules_version, storage),
         };
+        // After the data was read: what was compacted meanwhile may be missing in it.
+        let compacted = self.published.compacted();
         match read {
             Ok(_) if self.group.view().storage() != storage => {
                 self.fail(job, Failure::NotLeader { leader: None });
+            }
+            Ok(_) if job.what.at().is_some_and(|at| at < compacted) => {
+                self.fail(
+                    job,
+                    Failure::Compacted {
+                        revision: compacted,
+                    },
+                );
             }
             Ok((body, revision)) => {
                 self.meters.read.increment(1);
@@ -143,6 +230,7 @@ impl Reads {
             }
             Err(failure) => self.fail(job, failure),
         }
+        None
     }
 
     fn fail(&self, job: ReadJob, failure: Failure) {
@@ -154,31 +242,62 @@ impl Reads {
         });
     }
 
+    /// The group's scope, if the request was made under its rules.
+    fn scope(&self, rules_version: u64) -> Result<arc_swap::Guard<Arc<Scope>>, Failure> {
+        let scope = self.published.scope();
+        let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
+        match routing.rules.version() == rules_version {
+            true => Ok(scope),
+            false => Err(Failure::Rules),
+        }
+    }
+
+    /// The vnode of a key of this group.
+    fn vnode(&self, key: &[u8], rules_version: u64) -> Result<Vnode, Failure> {
+        let scope = self.scope(rules_version)?;
+        let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
+        let vnode = routing.vnode(key);
+        match scope.owned.contains(vnode) {
+            true => Ok(vnode),
+            false => Err(Failure::Moved { epoch: 0 }),
+        }
+    }
+
+    /// The vnodes that a sender named, if all are this group's.
+    fn vnodes(&self, packed: &[u8], rules_version: u64) -> Result<VnodeSet, Failure> {
+        let asked =
+            VnodeSet::from_packed(packed).map_err(|error| Failure::Invalid(error.to_string()))?;
+        let scope = self.scope(rules_version)?;
+        match asked.is_subset(&scope.owned) {
+            true => Ok(asked),
+            false => Err(Failure::Moved { epoch: 0 }),
+        }
+    }
+
     /// The body, and the highest revision in it.
     fn get(
         &self,
         get: &Get,
+        when: When,
         rules_version: u64,
         storage: keys::StorageId,
     ) -> Result<(Body, u64), Failure> {
-        let scope = self.published.scope();
-        let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
-        if routing.rules.version() != rules_version {
-            return Err(Failure::Rules);
-        }
-        let vnode = routing.ring.vnode(routing.rules.routing_key(&get.key));
-        if !scope.owned.contains(vnode) {
-            return Err(Failure::Moved { epoch: 0 });
-        }
-        let stored = self
-            .group
-            .view()
-            .get(&keys::current(storage, vnode.0, &get.key))
-            .map_err(engine_failure)?;
-        let mut record = stored
-            .map(decode_record)
-            .transpose()
-            .map_err(engine_failure)?;
+        let vnode = self.vnode(&get.key, rules_version)?;
+        let found = match when {
+            When::Now => versions::get(
+                &**self.group.view().engine(),
+                storage,
+                vnode,
+                &get.key,
+                when,
+            ),
+            // Two lookups, which a write may come between.
+            When::At(_) => {
+                let snapshot = self.group.view().engine().snapshot();
+                versions::get(snapshot.as_ref(), storage, vnode, &get.key, when)
+            }
+        };
+        let mut record = found.map_err(engine_failure)?;
         if get.head
             && let Some(record) = &mut record
         {
@@ -191,27 +310,143 @@ impl Reads {
     fn list(
         &self,
         list: &List,
+        when: When,
         rules_version: u64,
         storage: keys::StorageId,
     ) -> Result<(Body, u64), Failure> {
-        let asked = VnodeSet::from_packed(&list.vnodes)
-            .map_err(|error| Failure::Invalid(error.to_string()))?;
-        let scope = self.published.scope();
-        let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
-        if routing.rules.version() != rules_version {
-            return Err(Failure::Rules);
-        }
-        if !asked.is_subset(&scope.owned) {
-            return Err(Failure::Moved { epoch: 0 });
-        }
+        let asked = self.vnodes(&list.vnodes, rules_version)?;
         let snapshot = self.group.view().engine().snapshot();
         // After the snapshot: it then names every vnode that holds keys in it.
         let occupied = asked.intersection(&self.published.occupied());
-        let listed =
-            list::list(snapshot.as_ref(), storage, &occupied, list).map_err(engine_failure)?;
+        let when = match when {
+            // Nothing in the snapshot is newer, so the current records are the ones.
+            When::At(at) if self.highest_in(snapshot.as_ref(), storage)? <= at => When::Now,
+            when => when,
+        };
+        let listed = list::list(snapshot.as_ref(), storage, &occupied, list, when)
+            .map_err(engine_failure)?;
         let revisions = listed.items.iter().filter_map(|item| item.record.as_ref());
         let revision = revisions.map(|record| record.mod_revision).max();
         Ok((Body::Listed(listed), revision.unwrap_or(0)))
+    }
+
+    /// The highest revision in a snapshot: what is published lags behind the engine.
+    fn highest_in(
+        &self,
+        snapshot: &dyn caucus_engine::Reader,
+        storage: keys::StorageId,
+    ) -> Result<u64, Failure> {
+        state::highest(snapshot, storage).map_err(engine_failure)
+    }
+
+    fn history(
+        &self,
+        history: &History,
+        rules_version: u64,
+        storage: keys::StorageId,
+    ) -> Result<(Body, u64), Failure> {
+        let vnode = self.vnode(&history.key, rules_version)?;
+        let compacted = self.published.compacted();
+        let snapshot = self.group.view().engine().snapshot();
+        let below = match history.below {
+            0 => u64::MAX,
+            below => below,
+        };
+        let limit = (history.limit as usize).clamp(1, limits::PAGE_KEYS_MAX);
+        let found = versions::changes(
+            snapshot.as_ref(),
+            storage,
+            vnode,
+            &history.key,
+            below..compacted,
+            limit,
+        );
+        let (changes, more) = found.map_err(engine_failure)?;
+        let revision = changes.first().map_or(0, |change| change.revision);
+        Ok((Body::Changes(Changes { changes, more }), revision))
+    }
+
+    fn fate(&self, fate: &Fate) -> Body {
+        let attempt = self.published.standing().get(fate.attempt);
+        Body::Fate(match attempt {
+            Some(attempt) => FateIs {
+                revision: attempt.revision,
+                path: attempt.path.clone(),
+                aborted: false,
+            },
+            // The coordinator was the first to prepare it, so it was here and has gone.
+            None => FateIs {
+                aborted: true,
+                ..FateIs::default()
+            },
+        })
+    }
+
+    fn evaluate(
+        &self,
+        asked: &Evaluate,
+        rules_version: u64,
+        storage: keys::StorageId,
+    ) -> Result<(Body, u64), Failure> {
+        let vnodes = self.vnodes(&asked.vnodes, rules_version)?;
+        let tree = asked.txn.as_ref();
+        let tree = tree.ok_or_else(|| Failure::Invalid("there is no transaction".to_owned()))?;
+        let scope = self.scope(rules_version)?;
+        let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
+        let snapshot = self.group.view().engine().snapshot();
+        let occupied = self.published.occupied();
+        let part = txn::Part {
+            reader: snapshot.as_ref(),
+            storage,
+            routing,
+            vnodes: &vnodes,
+            occupied: &occupied,
+            compacted: self.published.compacted(),
+        };
+        // A transaction that only reads may read as of the revision that it is evaluated at.
+        let revision = asked.revision.max(asked.base.saturating_add(1));
+        let mut view = View::new(part, When::At(asked.base), revision);
+        let body = match asked.answers {
+            false => {
+                let part = survey(tree, &view).map_err(engine_failure)?;
+                Body::Prepared(part)
+            }
+            true => match txn::answer(tree, &asked.path, &mut view) {
+                Ok(answers) => Body::Txn(TxnDone {
+                    revision: asked.revision,
+                    path: asked.path.clone(),
+                    answers,
+                    ..TxnDone::default()
+                }),
+                Err(Trouble::Engine(error)) => return Err(engine_failure(error)),
+                Err(Trouble::Problem(problem)) => Body::Txn(TxnDone {
+                    problem: Some(problem),
+                    ..TxnDone::default()
+                }),
+            },
+        };
+        Ok((body, 0))
+    }
+}
+
+/// A read that has to wait.
+struct Stopped {
+    job: ReadJob,
+    /// For this attempt.
+    by: u64,
+}
+
+fn survey(tree: &caucus_api::shard::Txn, view: &View<'_>) -> Result<Part, caucus_engine::Error> {
+    match txn::survey(tree, view) {
+        Ok(compared) => Ok(Part {
+            compared,
+            problems: txn::problems(tree, view)?,
+        }),
+        Err(Trouble::Engine(error)) => Err(error),
+        Err(Trouble::Problem(problem)) => Ok(Part {
+            problems: vec![problem],
+            ..Part::default()
+        }),
     }
 }
 

@@ -19,8 +19,9 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use caucus_api::shard::command::Command as Kind;
+use caucus_api::shard::outcome::Kind as OutcomeKind;
 use caucus_api::shard::reply::Body;
-use caucus_api::shard::{Batch, Command, Reply, SessionProgress};
+use caucus_api::shard::{Batch, Command, Outcome, Reply, SessionProgress, TxnDone};
 use caucus_api::{Failure, ReplyTo};
 use caucus_raft::{Group, ProposeError};
 use prost::Message;
@@ -28,23 +29,54 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Options;
+use crate::driver::Driver;
 use crate::inflight::{InFlight, Ticket};
 use crate::metrics::Meters;
 use crate::revisions::Revisions;
+use crate::state::txn::Footprint;
 use crate::state::{Applied, Refusal, Verdict};
 
 /// A write that waits.
 pub(crate) struct WriteJob {
     pub(crate) call: u64,
     pub(crate) at_least: u64,
-    pub(crate) key: Bytes,
+    pub(crate) touches: Touches,
+    /// What the sequencer must know of a step of a transaction.
+    pub(crate) step: Option<Step>,
     pub(crate) session: u64,
     pub(crate) encoded: Bytes,
     pub(crate) deadline: Instant,
     pub(crate) reply: ReplyTo,
 }
 
+/// The keys that a write touches, for reads that come while it is under way.
+pub(crate) enum Touches {
+    Key(Bytes),
+    Many(Footprint),
+    /// Its keys are locked, or it changes none.
+    Nothing,
+}
+
+/// A transaction or a step of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The coordinator's Prepare, or a transaction of this group alone: what follows is driven here.
+    Drive,
+    /// A participant's Prepare, with the age of its request: the older of two waits.
+    Join { age: u64 },
+    /// Anything else.
+    Follow,
+}
+
 impl WriteJob {
+    pub(crate) fn answer(self, body: Body, revision: u64) {
+        (self.reply)(Reply {
+            call: self.call,
+            revision: self.at_least.max(revision),
+            body: Some(body),
+        });
+    }
+
     pub(crate) fn fail(self, failure: Failure) {
         (self.reply)(Reply {
             call: self.call,
@@ -87,7 +119,7 @@ impl Sessions {
 pub(crate) struct Sequencer {
     pub(crate) group: Group,
     pub(crate) queue: mpsc::Receiver<WriteJob>,
-    pub(crate) again: mpsc::Sender<WriteJob>,
+    pub(crate) driver: Driver,
     pub(crate) inflight: Arc<InFlight>,
     pub(crate) revisions: Revisions,
     pub(crate) sessions: Arc<Sessions>,
@@ -197,7 +229,7 @@ impl Sequencer {
             .group
             .propose(term, command.encode_to_vec().into())
             .await;
-        let again = self.again.clone();
+        let driver = self.driver.clone();
         let meters = self.meters.clone();
         match answer {
             Ok(answer) => {
@@ -206,13 +238,13 @@ impl Sequencer {
                     meters
                         .entry_seconds
                         .record(proposed.elapsed().as_secs_f64());
-                    finish(jobs, result, ticket, &again, &meters);
+                    finish(jobs, result, ticket, &driver, &meters);
                     drop(slot);
                 });
             }
             Err(error) => {
                 let jobs = jobs.into_iter().map(Some).collect();
-                finish(jobs, Err(error), ticket, &again, &meters);
+                finish(jobs, Err(error), ticket, &driver, &meters);
             }
         }
     }
@@ -228,8 +260,7 @@ impl Sequencer {
             if jobs.is_empty() {
                 return None;
             }
-            let keys = jobs.iter().map(|job| job.key.clone()).collect();
-            let ticket = self.inflight.open(Arc::new(keys));
+            let ticket = self.inflight.open(touched(jobs));
             let started = Instant::now();
             let asked = self.revisions.ask(jobs.len() as u32);
             let granted = timeout(self.options.ask_timeout, asked).await;
@@ -258,6 +289,19 @@ impl Sequencer {
             }
         }
     }
+}
+
+/// What a batch touches.
+fn touched(jobs: &[WriteJob]) -> Footprint {
+    let mut touched = Footprint::with_capacity(jobs.len());
+    for job in jobs {
+        match &job.touches {
+            Touches::Key(key) => touched.key(key, true),
+            Touches::Many(footprint) => touched.extend(footprint),
+            Touches::Nothing => {}
+        }
+    }
+    touched
 }
 
 /// The writes of the next entry.
@@ -340,14 +384,14 @@ fn finish(
     jobs: Vec<Option<WriteJob>>,
     result: Result<caucus_raft::Reply, ProposeError>,
     ticket: Ticket,
-    again: &mpsc::Sender<WriteJob>,
+    driver: &Driver,
     meters: &Meters,
 ) {
     let failure = match result {
         Ok(reply) => match reply.take::<Applied>() {
             Some(applied) => {
                 ticket.settle();
-                return answer(jobs, applied, again, meters);
+                return answer(jobs, applied, driver, meters);
             }
             None => Failure::Internal("an entry was answered with nothing".to_owned()),
         },
@@ -370,43 +414,78 @@ fn finish(
     }
 }
 
-fn answer(
-    jobs: Vec<Option<WriteJob>>,
-    applied: Applied,
-    again: &mpsc::Sender<WriteJob>,
-    meters: &Meters,
-) {
+fn answer(jobs: Vec<Option<WriteJob>>, applied: Applied, driver: &Driver, meters: &Meters) {
     for (job, verdict) in jobs.into_iter().zip(applied.verdicts) {
         let Some(mut job) = job else {
             continue;
         };
         // Also with a refusal: who was refused as too old must learn how old.
         job.at_least = job.at_least.max(applied.highest);
-        let failure = match verdict {
+        match verdict {
+            Verdict::Done(outcome) if outcome.kind() == OutcomeKind::Txn => {
+                driver.replay(job, outcome)
+            }
             Verdict::Done(outcome) => {
                 meters.written.increment(1);
-                (job.reply)(Reply {
-                    call: job.call,
-                    revision: job.at_least.max(outcome.revision),
-                    body: Some(Body::Outcome(outcome)),
-                });
-                continue;
+                job.answer(Body::Outcome(outcome), outcome.revision);
             }
-            Verdict::Refused(Refusal::Overtaken) => {
-                if let Err(full) = again.try_send(job) {
-                    full.into_inner()
-                        .fail(Failure::Busy("the group's queue of writes".to_owned()));
+            Verdict::Txn(done) => {
+                meters.written.increment(1);
+                let revision = done.revision;
+                job.answer(Body::Txn(done), revision);
+            }
+            Verdict::Prepared { attempt, age, part } => match job.step {
+                Some(Step::Drive) => driver.drive(job, attempt, age, part),
+                Some(Step::Join { .. } | Step::Follow) | None => {
+                    job.answer(Body::Prepared(part), 0)
                 }
-                continue;
+            },
+            Verdict::Committed {
+                revision,
+                path,
+                answers,
+            } => {
+                let forgotten = answers.is_none();
+                let done = TxnDone {
+                    revision,
+                    path,
+                    answers: answers.unwrap_or_default(),
+                    forgotten,
+                    ..TxnDone::default()
+                };
+                job.answer(Body::Txn(done), revision);
             }
-            Verdict::Refused(Refusal::Moved) => Failure::Moved { epoch: 0 },
-            Verdict::Refused(Refusal::Expired) => Failure::Expired,
-            Verdict::Refused(Refusal::Rules) => Failure::Rules,
-            Verdict::Refused(Refusal::Malformed) => {
-                Failure::Invalid("the write cannot be read".to_owned())
-            }
-        };
-        meters.refused.increment(1);
-        job.fail(failure);
+            Verdict::Stepped => job.answer(Body::Outcome(Outcome::default()), 0),
+            Verdict::Refused(refusal) => refuse(job, refusal, driver, meters),
+        }
     }
+}
+
+fn refuse(job: WriteJob, refusal: Refusal, driver: &Driver, meters: &Meters) {
+    let failure = match refusal {
+        Refusal::Overtaken => return driver.send(job),
+        Refusal::Locked(holder) => {
+            meters.write_locked.increment(1);
+            match job.step {
+                // It holds locks elsewhere: the younger ends, so that no two wait for each other.
+                Some(Step::Join { age }) if age >= holder.age => Failure::Conflict,
+                Some(_) | None => return driver.when_unlocked(job, holder.attempt),
+            }
+        }
+        Refusal::Problem(problem) => {
+            let done = TxnDone {
+                problem: Some(problem),
+                ..TxnDone::default()
+            };
+            return job.answer(Body::Txn(done), 0);
+        }
+        Refusal::Aborted => Failure::Conflict,
+        Refusal::Moved => Failure::Moved { epoch: 0 },
+        Refusal::Expired => Failure::Expired,
+        Refusal::Rules => Failure::Rules,
+        Refusal::Malformed => Failure::Invalid("the write cannot be read".to_owned()),
+        Refusal::Full => Failure::Busy("transactions over several groups".to_owned()),
+    };
+    meters.refused.increment(1);
+    job.fail(failure);
 }

@@ -9,11 +9,9 @@ use bytes::Bytes;
 use caucus_api::shard::command::Command as Kind;
 use caucus_api::shard::reply::Body;
 use caucus_api::shard::request::Body as Asked;
-use caucus_api::shard::{
-    Bootstrap, Command, Hashed, Reply, Request, SessionProgress, Write, write::Action,
-};
-use caucus_api::{Failure, Groups, ReplyTo, limits};
-use caucus_engine::{Engine, SpaceState};
+use caucus_api::shard::{Bootstrap, Command, Hashed, Reply, Request, SessionProgress};
+use caucus_api::{Failure, Groups, ReplyTo};
+use caucus_engine::Engine;
 use caucus_raft::{Group, Host};
 use caucus_ring::{ClusterMap, GroupId, NodeId, wire};
 use futures::future::BoxFuture;
@@ -23,9 +21,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::compaction::{self, Compaction};
+use crate::driver::{Driver, OtherGroups};
 use crate::inflight::InFlight;
 use crate::metrics::{self, Meters};
-use crate::reads::{ReadJob, Reads, What};
+use crate::reads::{ReadJob, Reads};
+use crate::requests::{check_write, read_job};
 use crate::revisions::Revisions;
 use crate::sequencer::{Sequencer, Sessions, WriteJob};
 use crate::state::{GroupState, Published};
@@ -52,6 +53,8 @@ pub struct ShardParts {
     pub engine: Arc<dyn Engine>,
     /// Where revisions come from.
     pub revisions: Arc<dyn RevisionSource>,
+    /// The way to other groups, for transactions over several.
+    pub others: Arc<dyn OtherGroups>,
     /// Where new groups are reported.
     pub activations: Arc<dyn Activations>,
     /// The cluster map as it changes.
@@ -148,6 +151,14 @@ impl Shard {
         reads.set(full(|seat| seat.reads.max_capacity() - seat.reads.capacity()) as f64);
     }
 
+    #[cfg(test)]
+    pub(crate) fn standing(&self, group: u32) -> Vec<Arc<caucus_api::shard::Attempt>> {
+        let seats = self.inner.seats.load();
+        seats
+            .get(&group)
+            .map_or_else(Vec::new, |seat| seat.published.standing().all())
+    }
+
     async fn follow(self) {
         let mut maps = self.inner.parts.maps.clone();
         loop {
@@ -214,10 +225,18 @@ impl Shard {
         let (writes, write_queue) = mpsc::channel(options.queue_writes_max);
         let (reads, read_queue) = mpsc::channel(options.queue_reads_max);
         let inflight = Arc::new(InFlight::default());
+        let driver = Driver::new(
+            group.clone(),
+            published.clone(),
+            self.inner.parts.others.clone(),
+            writes.clone(),
+            reads.clone(),
+            self.inner.meters.clone(),
+        );
         let sequencer = Sequencer {
             group: group.clone(),
             queue: write_queue,
-            again: writes.clone(),
+            driver: driver.clone(),
             inflight: inflight.clone(),
             revisions: self.inner.revisions.clone(),
             sessions: self.inner.sessions.clone(),
@@ -225,6 +244,13 @@ impl Shard {
             meters: self.inner.meters.clone(),
         };
         self.spawn(sequencer.run());
+        self.spawn(driver.recover());
+        let compaction = Compaction {
+            group: group.clone(),
+            published: published.clone(),
+            meters: self.inner.meters.clone(),
+        };
+        self.spawn(compaction.run());
         let reading = Reads {
             group: group.clone(),
             published: published.clone(),
@@ -279,27 +305,32 @@ impl Shard {
                 return Err((Failure::NotLeader { leader }, reply));
             }
             Some(Asked::Write(encoded)) => {
-                let job = match self.check_write(&encoded) {
-                    Ok((key, session)) => WriteJob {
-                        call: request.call,
-                        at_least: request.at_least,
-                        key,
-                        session,
-                        encoded,
-                        deadline,
-                        reply,
-                    },
+                let space = self.inner.parts.engine.space();
+                let checked = match check_write(&encoded, space) {
+                    Ok(checked) => checked,
                     Err(failure) => return Err((failure, reply)),
+                };
+                let job = WriteJob {
+                    call: request.call,
+                    at_least: request.at_least,
+                    touches: checked.touches,
+                    step: checked.step,
+                    session: checked.session,
+                    encoded,
+                    deadline,
+                    reply,
                 };
                 let sent = seat.writes.try_send(job);
                 return sent.map_err(|full| (busy("writes"), full.into_inner().reply));
             }
-            Some(Asked::Get(get)) => What::Get(get),
-            Some(Asked::List(list)) => What::List(list),
-            None => {
-                let failure = Failure::Invalid("an unknown request".to_owned());
-                return Err((failure, reply));
+            Some(Asked::Compact(ref compact)) => {
+                self.compact(seat, leadership.term, &request, compact.revision, reply);
+                return Ok(());
             }
+            body => match read_job(body) {
+                Ok(what) => what,
+                Err(failure) => return Err((failure, reply)),
+            },
         };
         let job = ReadJob {
             call: request.call,
@@ -313,36 +344,21 @@ impl Shard {
         sent.map_err(|full| (busy("reads"), full.into_inner().reply))
     }
 
-    /// Checks a write before it may enter a log.
-    fn check_write(&self, encoded: &Bytes) -> Result<(Bytes, u64), Failure> {
-        let write = Write::decode(encoded.clone())
-            .map_err(|error| Failure::Invalid(format!("the write cannot be read: {error}")))?;
-        let id = write
-            .id
-            .ok_or_else(|| Failure::Invalid("the write has no request id".to_owned()))?;
-        if write.key.is_empty() || write.key.len() > limits::KEY_BYTES_MAX {
-            return Err(Failure::Invalid(format!(
-                "a key has 1 to {} bytes",
-                limits::KEY_BYTES_MAX
-            )));
-        }
-        match write.action {
-            Some(Action::Put(put)) => {
-                if put.value.len() > limits::VALUE_BYTES_MAX {
-                    return Err(Failure::Invalid(format!(
-                        "a value has at most {} bytes",
-                        limits::VALUE_BYTES_MAX
-                    )));
-                }
-                // Deletes go on: they are how space is made.
-                if self.inner.parts.engine.space() == SpaceState::Low {
-                    return Err(Failure::NoSpace);
-                }
-            }
-            Some(Action::Delete(_)) => {}
-            None => return Err(Failure::Invalid("an unknown write".to_owned())),
-        }
-        Ok((write.key, id.session))
+    /// Lets the group forget; not a matter for its queues.
+    fn compact(&self, seat: &Seat, term: u64, request: &Request, revision: u64, reply: ReplyTo) {
+        let (group, published) = (seat.group.clone(), seat.published.clone());
+        let (call, at_least) = (request.call, request.at_least);
+        self.spawn(async move {
+            let done = compaction::compact(&group, &published, term, revision).await;
+            reply(Reply {
+                call,
+                revision: at_least,
+                body: Some(match done {
+                    Ok(()) => Body::Outcome(Default::default()),
+                    Err(failure) => Body::Error(failure.into()),
+                }),
+            });
+        });
     }
 }
 

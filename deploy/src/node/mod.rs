@@ -11,6 +11,7 @@
 
 mod directory;
 mod dispatch;
+mod others;
 mod placement;
 mod reports;
 mod storage;
@@ -43,6 +44,7 @@ use tokio_util::task::TaskTracker;
 
 use self::directory::AddressBook;
 use self::dispatch::Dispatch;
+use self::others::Others;
 use self::placement::{Oracle, ask_own};
 use crate::config::{Checked, Role};
 use crate::identity::{self, DataDir};
@@ -254,10 +256,11 @@ async fn serve_roles(
             .clone()
             .follow(maps.subscribe(), base.shutdown.clone()),
     );
+    let others = Arc::new(Others::default());
     let shard = base
         .config
         .has(Role::Shard)
-        .then(|| start_shard(base, node, &maps));
+        .then(|| start_shard(base, node, &maps, others.clone()));
     let reporter = reports::Reporter {
         node,
         client: base.client.clone(),
@@ -266,8 +269,9 @@ async fn serve_roles(
         engine: base.engine.clone(),
     };
     base.tasks.spawn(reporter.run(base.shutdown.clone()));
+    let router = start_router(base, node, maps, shard.clone())?;
+    others.set(Some(router.clone()));
     if base.config.has(Role::Router) {
-        let router = start_router(base, node, maps, shard.clone())?;
         let options = HttpOptions {
             connections_max: base.config.http.connections_max,
             header_read_timeout: Duration::from_millis(base.config.http.header_timeout_ms),
@@ -280,13 +284,14 @@ async fn serve_roles(
     } else {
         base.shutdown.cancelled().await;
     }
+    others.set(None);
     if let Some(shard) = shard {
         shard.ended().await;
     }
     Ok(())
 }
 
-fn start_shard(base: &Base, node: NodeId, maps: &Maps) -> Shard {
+fn start_shard(base: &Base, node: NodeId, maps: &Maps, others: Arc<Others>) -> Shard {
     let oracle = Arc::new(Oracle {
         own: base.placement.clone(),
         client: base.client.clone(),
@@ -296,6 +301,7 @@ fn start_shard(base: &Base, node: NodeId, maps: &Maps) -> Shard {
         host: base.host.clone(),
         engine: base.engine.clone(),
         revisions: oracle.clone(),
+        others,
         activations: oracle,
         maps: maps.subscribe(),
         options: caucus_shard::Options::default(),

@@ -80,7 +80,7 @@ struct DeleteBody<'a> {
 
 /// A string that stays in the request's buffer unless it has escapes. (`Option<Cow<str>>` always
 /// copies.)
-struct Text<'a>(Cow<'a, str>);
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -103,7 +103,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 
 impl Text<'_> {
     /// Shares `body`, which this was read from, unless it was copied.
-    fn bytes(self, body: &Bytes) -> Bytes {
+    pub(super) fn bytes(self, body: &Bytes) -> Bytes {
         match self.0 {
             Cow::Borrowed(text) => body.slice_ref(text.as_bytes()),
             Cow::Owned(text) => Bytes::from(text.into_bytes()),
@@ -111,7 +111,9 @@ impl Text<'_> {
     }
 }
 
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn given<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer)
         .map(Some)
         .map_err(D::Error::custom)
@@ -242,7 +244,7 @@ fn put_of(put: PutBody<'_>, body: &Bytes) -> Result<(Asked, Op), Problem> {
 }
 
 /// A string is text unless its type says JSON; everything else is JSON as it stands.
-fn json_value<'a>(
+pub(super) fn json_value<'a>(
     value: &'a RawValue,
     named: Option<&'a str>,
     body: &Bytes,
@@ -258,7 +260,11 @@ fn json_value<'a>(
     Ok((text.bytes(body), named.unwrap_or(media::TEXT)))
 }
 
-fn key_of(key: Option<Text<'_>>, key64: Option<Text<'_>>, body: &Bytes) -> Result<Bytes, Problem> {
+pub(super) fn key_of(
+    key: Option<Text<'_>>,
+    key64: Option<Text<'_>>,
+    body: &Bytes,
+) -> Result<Bytes, Problem> {
     match (key, key64) {
         (Some(key), None) => key::checked(key.bytes(body)),
         (None, Some(key64)) => key::from_base64(key64.0.as_bytes()),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::payload::Payload;
 use super::problem::{Code, Problem};
 use super::reply::Answer;
-use super::{MetricsText, batch, kv, listing, operator, probes};
+use super::{MetricsText, batch, compact, kv, listing, operator, probes, txn};
 use crate::Router;
 use crate::metrics::{HttpMetrics, Route};
 
@@ -71,6 +71,8 @@ impl Front {
             }
             Route::Listing => listing::handle(&self.router, &parts).await,
             Route::Batch => batch::handle(&self.router, &parts, &mut payload).await,
+            Route::Compact => compact::handle(&self.router, &parts, &mut payload).await,
+            Route::Txn => txn::handle(&self.router, &parts, &mut payload).await,
             Route::Cluster
             | Route::Ring
             | Route::Healthz
@@ -135,6 +137,8 @@ fn route(parts: &Parts) -> Route {
             }
         }
         "/v1/batch" => Route::Batch,
+        "/v1/compact" => Route::Compact,
+        "/v1/txn" => Route::Txn,
         "/v1/cluster" => Route::Cluster,
         "/v1/ring" => Route::Ring,
         "/healthz" => Route::Healthz,

@@ -21,7 +21,7 @@ use super::{key, media};
 use crate::{Router, Written};
 
 const METHODS: &str = "GET, HEAD, PUT, DELETE";
-const READ_PARAMS: &[&str] = &["raw", "consistency", "timeout", "key64"];
+const READ_PARAMS: &[&str] = &["raw", "consistency", "revision", "timeout", "key64"];
 const WRITE_PARAMS: &[&str] = &["timeout", "key64"];
 
 /// Answers a request for one key. `path_key` is what follows `/v1/kv/`; `None`: the key is in `key64`.
@@ -79,7 +79,10 @@ async fn get(
     } else {
         Revision(0)
     };
-    let read = router.get(key.clone(), head, at_least, deadline).await?;
+    let at = params.revision()?;
+    let read = router
+        .get_at(key.clone(), head, at, at_least, deadline)
+        .await?;
     let found = read.record.as_ref().map(|record| record.mod_revision);
     let mut answer = match (condition.judge(found), read.record) {
         (Verdict::Failed, _) => return Err(Problem::condition_failed(found.unwrap_or(0))),
@@ -200,7 +203,7 @@ pub(super) fn write_put(out: &mut Vec<u8>, key: &[u8], outcome: &Outcome) -> Res
             Ok(())
         }
         Kind::ConditionFailed => Err(Problem::condition_failed(outcome.found_revision)),
-        Kind::None | Kind::Deleted | Kind::Absent => Err(nonsense()),
+        Kind::None | Kind::Deleted | Kind::Absent | Kind::Txn => Err(nonsense()),
     }
 }
 
@@ -223,7 +226,7 @@ pub(super) fn write_deleted(out: &mut Vec<u8>, outcome: &Outcome) -> Result<(), 
         Kind::Deleted => 1,
         Kind::Absent => 0,
         Kind::ConditionFailed => return Err(Problem::condition_failed(outcome.found_revision)),
-        Kind::None | Kind::Put => return Err(nonsense()),
+        Kind::None | Kind::Put | Kind::Txn => return Err(nonsense()),
     };
     let mut object = Object::begin(out);
     object.number("deleted", deleted);

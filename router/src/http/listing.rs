@@ -26,10 +26,12 @@ const PARAMS: &[&str] = &[
     "cursor",
     "keys_only",
     "delimiter",
+    "revision",
     "consistency",
     "timeout",
 ];
-/// The first byte of a cursor, before the key at which the page starts.
+/// The first byte of a cursor: before the revision of the pages, 0 for none, and the key at which the
+/// next one starts.
 const CURSOR_FORM: u8 = 1;
 
 /// Answers a listing.
@@ -38,15 +40,14 @@ pub(super) async fn handle(router: &Router, parts: &Parts) -> Result<Answer, Pro
         return Err(Problem::method_not_allowed("GET"));
     }
     let params = Params::parse(parts.uri.query(), PARAMS)?;
-    let listing = listing(&params)?;
+    let mut listing = listing(&params)?;
     let deadline = Instant::now() + params.timeout(parts, router.options())?;
-    let at_least = if params.wants_global()? {
-        router.last_granted(deadline).await?
-    } else {
-        Revision(0)
-    };
-    let page = router.list(&listing, at_least, deadline).await?;
-    let mut answer = reply::json(StatusCode::OK, page_json(&page, listing.keys_only));
+    // All groups at one revision, and so are the pages that follow.
+    if params.wants_global()? && listing.revision.is_none() {
+        listing.revision = Some(router.last_granted(deadline).await?);
+    }
+    let page = router.list(&listing, Revision(0), deadline).await?;
+    let mut answer = reply::json(StatusCode::OK, page_json(&page, &listing));
     reply::set_revision(answer.headers_mut(), page.revision);
     Ok(answer)
 }
@@ -65,10 +66,13 @@ fn listing(params: &Params<'_>) -> Result<Listing, Problem> {
         (Some(end), true) => Bytes::copy_from_slice(end),
         (Some(end), false) => Bytes::copy_from_slice(end).min(prefix_end),
     };
+    let mut revision = params.revision()?;
     if let Some(cursor) = params.get("cursor") {
-        let position = position(cursor);
         let inside = |key: &Bytes| *key >= start && (end.is_empty() || *key < end);
-        start = position.filter(inside).ok_or_else(|| {
+        let same = |before: Option<Revision>| revision.is_none() || revision == before;
+        let position = position(cursor);
+        let position = position.filter(|(before, key)| inside(key) && same(*before));
+        (revision, start) = position.ok_or_else(|| {
             Problem::new(
                 Code::InvalidCursor,
                 "a cursor comes from the page before, of the same listing",
@@ -84,24 +88,32 @@ fn listing(params: &Params<'_>) -> Result<Listing, Problem> {
         keys_only: params.flag("keys_only")?,
         delimiter,
         prefix_length: prefix.len(),
+        revision,
     })
 }
 
-/// Where the page of a cursor starts.
-fn position(cursor: &[u8]) -> Option<Bytes> {
+/// The revision of the pages, and where the page of a cursor starts.
+fn position(cursor: &[u8]) -> Option<(Option<Revision>, Bytes)> {
     let decoded = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-    let (form, key) = decoded.split_first()?;
-    (*form == CURSOR_FORM).then(|| Bytes::copy_from_slice(key))
+    let (form, rest) = decoded.split_first()?;
+    let (revision, key) = rest.split_first_chunk()?;
+    let revision = match u64::from_be_bytes(*revision) {
+        0 => None,
+        revision => Some(Revision(revision)),
+    };
+    (*form == CURSOR_FORM).then(|| (revision, Bytes::copy_from_slice(key)))
 }
 
-fn cursor(start: &[u8]) -> String {
-    let mut bytes = Vec::with_capacity(start.len() + 1);
+fn cursor(revision: Option<Revision>, start: &[u8]) -> String {
+    let revision = revision.map_or(0, |revision| revision.0);
+    let mut bytes = Vec::with_capacity(9 + start.len());
     bytes.push(CURSOR_FORM);
+    bytes.extend_from_slice(&revision.to_be_bytes());
     bytes.extend_from_slice(start);
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn page_json(page: &Page, keys_only: bool) -> Vec<u8> {
+fn page_json(page: &Page, listing: &Listing) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + page.items.len() * 128);
     let mut object = Object::begin(&mut out);
     let records = page
@@ -109,7 +121,7 @@ fn page_json(page: &Page, keys_only: bool) -> Vec<u8> {
         .iter()
         .filter_map(|item| item.record.as_ref().map(|record| (&item.key, record)));
     json::array(object.field("items"), records, |out, (key, record)| {
-        if !keys_only {
+        if !listing.keys_only {
             return kv::write_record(out, key, record);
         }
         let mut object = Object::begin(out);
@@ -131,7 +143,7 @@ fn page_json(page: &Page, keys_only: bool) -> Vec<u8> {
         });
     }
     if let Some(next) = &page.next {
-        object.text("cursor", &cursor(next));
+        object.text("cursor", &cursor(listing.revision, next));
     }
     object.number("revision", page.revision.0);
     object.end();
@@ -166,12 +178,25 @@ mod tests {
 
     #[test]
     fn a_cursor_belongs_to_its_listing() {
-        let here = cursor(b"/a/c");
+        let here = cursor(None, b"/a/c");
         let with = |query: &str, cursor: &str| range(&format!("{query}&cursor={cursor}"));
         assert_eq!(with("prefix=/a/", &here).unwrap().0, "/a/c");
         assert_eq!(with("prefix=/b/", &here), Err(Code::InvalidCursor));
         assert_eq!(with("prefix=/a/", "!"), Err(Code::InvalidCursor));
         assert_eq!(with("prefix=/a/", ""), Err(Code::InvalidCursor));
         assert_eq!(with("prefix=/a/", "AmE"), Err(Code::InvalidCursor));
+        let then = cursor(Some(Revision(7)), b"/a/c");
+        assert_eq!(with("prefix=/a/&revision=7", &then).unwrap().0, "/a/c");
+        assert_eq!(
+            with("prefix=/a/&revision=8", &then),
+            Err(Code::InvalidCursor)
+        );
+        assert_eq!(
+            with("prefix=/a/&revision=7", &here),
+            Err(Code::InvalidCursor)
+        );
+        let query = format!("prefix=/a/&cursor={then}");
+        let params = Params::parse(Some(&query), PARAMS).unwrap();
+        assert_eq!(listing(&params).unwrap().revision, Some(Revision(7)));
     }
 }

@@ -1,7 +1,7 @@
 //! The native API over HTTP/1.1 and HTTP/2 on one socket.
 //!
 //! ```text
-//!  serve ─▶ connection ─▶ Front ─┬─ /v1/kv, /v1/kv/{key}, /v1/batch ─▶ handlers, called directly
+//!  serve ─▶ connection ─▶ Front ─┬─ /v1/kv, /v1/kv/{key}, /v1/batch, … ─▶ handlers, called directly
 //!                                └─ all else ─▶ axum
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! connection usable: its body is read to the end, up to a limit.
 
 mod batch;
+mod compact;
 mod condition;
 mod front;
 mod json;
@@ -24,6 +25,7 @@ mod probes;
 mod problem;
 mod reply;
 mod serve;
+mod txn;
 
 pub use problem::{Code, Problem};
 pub use serve::{HttpOptions, MetricsText, serve};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use caucus_ring::Revision;
 use http::request::Parts;
 
 use super::key::percent_decode;
@@ -74,6 +75,13 @@ impl<'a> Params<'a> {
                 &format!("a number from {} to {}", range.start(), range.end()),
             )),
         }
+    }
+
+    /// The revision as of which to read.
+    pub(super) fn revision(&self) -> Result<Option<Revision>, Problem> {
+        let range = 1..=usize::MAX >> 1;
+        let revision = self.number("revision", range)?;
+        Ok(revision.map(|revision| Revision(revision as u64)))
     }
 
     /// Whether the read must see all that anyone anywhere was told of.

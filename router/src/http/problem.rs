@@ -65,8 +65,14 @@ codes! {
     BodyIncomplete "body_incomplete" BAD_REQUEST false "the body did not arrive whole",
     /// A revision that was never granted.
     FutureRevision "future_revision" BAD_REQUEST false "the revision has not been granted yet",
+    /// A revision that isn't kept any more.
+    Compacted "compacted" GONE false "the revision is compacted",
+    /// A transaction that met an older one.
+    Conflict "conflict" CONFLICT true "an older transaction is in the way",
     /// The group can't make sense of the request.
     InvalidRequest "invalid_request" BAD_REQUEST false "the request is invalid",
+    /// An operation of a transaction asks for what can't be.
+    Impossible "impossible" CONFLICT false "an operation of the transaction cannot be executed",
     /// More than `BATCH_OPERATIONS_MAX`.
     TooManyOperations "too_many_operations" BAD_REQUEST false "too many operations in one batch",
     /// No such route.
@@ -199,6 +205,8 @@ impl From<Error> for Problem {
             Reason::NoSpace => Code::NoSpace,
             Reason::Expired => Code::Expired,
             Reason::FutureRevision => Code::FutureRevision,
+            Reason::Compacted { .. } => Code::Compacted,
+            Reason::Conflict => Code::Conflict,
             Reason::Invalid(_) => Code::InvalidRequest,
             Reason::Busy(_) => Code::Busy,
             Reason::Unavailable(_) => Code::Unavailable,

@@ -87,7 +87,16 @@ impl MemoryGroups {
                 Answer::Found(Found { record })
             }
             Some(Body::List(list)) => Answer::Listed(self.list(state, request.group, list)),
-            Some(Body::Hash(_)) | None => panic!("not asked by routers"),
+            Some(
+                Body::History(_)
+                | Body::Fate(_)
+                | Body::Evaluate(_)
+                | Body::Compact(_)
+                | Body::Hash(_),
+            )
+            | None => {
+                panic!("not asked by routers")
+            }
         }
     }
 
@@ -188,6 +197,12 @@ impl State {
                 let existed = keys.remove(&write.key).is_some();
                 outcome.kind = if existed { Kind::Deleted } else { Kind::Absent } as i32;
             }
+            Action::Txn(_)
+            | Action::Prepare(_)
+            | Action::Decide(_)
+            | Action::Commit(_)
+            | Action::Abort(_)
+            | Action::Forget(_) => panic!("not sent by these tests"),
         }
         self.done.insert((id.session, id.sequence), outcome);
         outcome

@@ -56,6 +56,15 @@ pub enum Failure {
     /// The routing rules of sender and group differ.
     #[error("the group has other routing rules")]
     Rules,
+    /// The revision that was asked for is compacted.
+    #[error("nothing below revision {revision} is kept")]
+    Compacted {
+        /// The lowest that can be read.
+        revision: u64,
+    },
+    /// The transaction met an older one: it is to begin anew, with its age.
+    #[error("an older transaction is in the way")]
+    Conflict,
 }
 
 /// What a sender can do about a [`Failure`].
@@ -77,11 +86,15 @@ impl Failure {
         match self {
             Failure::NotLeader { .. } | Failure::NoReplica => Outlook::Redirect,
             Failure::Moved { .. } | Failure::Rules => Outlook::Refresh,
-            Failure::Busy(_) | Failure::Unavailable { .. } | Failure::Internal(_) => Outlook::Retry,
+            Failure::Busy(_)
+            | Failure::Unavailable { .. }
+            | Failure::Internal(_)
+            | Failure::Conflict => Outlook::Retry,
             Failure::NoSpace
             | Failure::Expired
             | Failure::FutureRevision
             | Failure::Invalid(_)
+            | Failure::Compacted { .. }
             | Failure::Deadline { .. } => Outlook::Final,
         }
     }
@@ -99,6 +112,8 @@ impl Failure {
             | Failure::FutureRevision
             | Failure::Invalid(_)
             | Failure::NoReplica
+            | Failure::Compacted { .. }
+            | Failure::Conflict
             | Failure::Rules => false,
         }
     }
@@ -119,6 +134,12 @@ impl From<Failure> for Error {
             Failure::Internal(_) => (Code::Internal, 0, 0),
             Failure::Deadline { .. } => (Code::Deadline, 0, 0),
             Failure::Rules => (Code::Rules, 0, 0),
+            Failure::Compacted { .. } => (Code::Compacted, 0, 0),
+            Failure::Conflict => (Code::Conflict, 0, 0),
+        };
+        let revision = match &failure {
+            Failure::Compacted { revision } => *revision,
+            _ => 0,
         };
         let message = match &failure {
             Failure::Invalid(text) | Failure::Internal(text) | Failure::Busy(text) => text.clone(),
@@ -131,6 +152,7 @@ impl From<Failure> for Error {
             leader_node,
             epoch,
             outcome_unknown: failure.is_unknown(),
+            revision,
         }
     }
 }
@@ -156,6 +178,10 @@ impl From<Error> for Failure {
             Code::Internal | Code::Unspecified => Failure::Internal(error.message),
             Code::Deadline => Failure::Deadline { unknown },
             Code::Rules => Failure::Rules,
+            Code::Compacted => Failure::Compacted {
+                revision: error.revision,
+            },
+            Code::Conflict => Failure::Conflict,
         }
     }
 }
@@ -183,6 +209,8 @@ mod tests {
             Failure::Internal("x".to_owned()),
             Failure::Deadline { unknown: false },
             Failure::Rules,
+            Failure::Compacted { revision: 7 },
+            Failure::Conflict,
         ] {
             assert_eq!(Failure::from(Error::from(failure.clone())), failure);
         }

@@ -18,3 +18,11 @@ pub const PAGE_KEYS_DEFAULT: usize = 1_000;
 pub const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Revisions in one `If-Match`.
 pub const CONDITION_REVISIONS_MAX: usize = 64;
+/// Keys that one operation of a transaction may touch.
+pub const TXN_KEYS_MAX: usize = 100_000;
+/// Operations and compares of a transaction, nested ones included.
+pub const TXN_OPERATIONS_MAX: usize = 1024;
+/// How deep transactions may lie in one another.
+pub const TXN_DEPTH_MAX: usize = 16;
+/// The content type of a value that is a number.
+pub const NUMBER_TYPE: &str = "application/vnd.caucus.integer";

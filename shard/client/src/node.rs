@@ -342,7 +342,9 @@ fn payload_bytes(request: &Request) -> usize {
         Some(Body::Write(write)) => write.len(),
         Some(Body::Get(get)) => get.key.len(),
         Some(Body::List(list)) => list.start.len() + list.end.len() + list.vnodes.len(),
-        Some(Body::Hash(_)) | None => 0,
+        Some(Body::History(history)) => history.key.len(),
+        Some(Body::Evaluate(evaluate)) => prost::Message::encoded_len(evaluate),
+        Some(Body::Hash(_) | Body::Fate(_) | Body::Compact(_)) | None => 0,
     };
     body + std::mem::size_of::<Request>()
 }

@@ -19,6 +19,7 @@ fn get(key: &str) -> Request {
         body: Some(Body::Get(Get {
             key: Bytes::copy_from_slice(key.as_bytes()),
             head: false,
+            revision: 0,
         })),
         ..Request::default()
     }

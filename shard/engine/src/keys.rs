@@ -7,10 +7,10 @@
 //! Space::State, storage id > 0
 //!   1 META     record u8                                     applied index, membership, ...
 //!   2 CURRENT  vnode u16 | key                               current value of a key
-//!   3 HISTORY  vnode u16 | escaped key | revision u64        reserved: values by revision
+//!   3 HISTORY  vnode u16 | escaped key | until u64           past values, by when they ended
 //!   4 DEDUP    log index u64                                 answers by request id
 //!   5 LEASE    reserved
-//!   6 TXN      reserved
+//!   6 TXN      attempt u64                                   prepared transactions
 //!   7 VNODE    vnode u16                                     one record a vnode
 //!   8 SESSION  session u64                                   how far a client has got
 //!   9 JOURNAL  log index u64                                 changes of vnode records
@@ -47,7 +47,7 @@ pub mod state_kind {
     pub const META: u8 = 1;
     /// Current values.
     pub const CURRENT: u8 = 2;
-    /// Values by revision.
+    /// Past values, by the revision that replaced them.
     pub const HISTORY: u8 = 3;
     /// Answers by request id.
     pub const DEDUP: u8 = 4;
@@ -162,7 +162,7 @@ pub fn session(storage: StorageId, session: u64) -> Bytes {
     key(storage, state_kind::SESSION, &[&session.to_be_bytes()])
 }
 
-/// The value of a user's key at a revision. Sorts by vnode, key, revision.
+/// The value of a user's key that was replaced at a revision. Sorts by vnode, key, revision.
 pub fn history(storage: StorageId, vnode: u16, user_key: &[u8], revision: u64) -> Bytes {
     let (vnode, escaped, revision) = (
         vnode.to_be_bytes(),
@@ -193,6 +193,11 @@ pub fn history_range(storage: StorageId, vnode: u16, user_key: &[u8]) -> Range<B
 /// The de-duplication record that the entry at `index` left.
 pub fn dedup(storage: StorageId, index: u64) -> Bytes {
     key(storage, state_kind::DEDUP, &[&index.to_be_bytes()])
+}
+
+/// A transaction over groups, by the name of its attempt.
+pub fn attempt(storage: StorageId, attempt: u64) -> Bytes {
+    key(storage, state_kind::TXN, &[&attempt.to_be_bytes()])
 }
 
 /// The record of a vnode.

@@ -4,20 +4,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use caucus_api::shard::command::Command as Kind;
-use caucus_api::shard::{Batch, Bootstrap, Command, Outcome, Write};
+use caucus_api::shard::write::Action;
+use caucus_api::shard::{
+    Answer, Batch, Bootstrap, Command, Outcome, Part, Problem, RequestId, TxnDone, Write,
+};
 use caucus_engine::keys;
 use caucus_raft::{Position, Reply, StateMachine, StateView, Txn};
-use caucus_ring::{Ring, Rules, VnodeSet, wire};
+use caucus_ring::{Ring, Rules, Vnode, VnodeSet, wire};
 use prost::Message;
 
+use super::attempts::Attempts;
 use super::dedup::{Dedup, Forgotten, ITEMS_MAX, Known};
 use super::heads::Heads;
 use super::ownership::Ownership;
 use super::published::{Published, Routing, Scope};
 use super::record::{
-    DedupItem, DedupRecord, GroupRecord, META_GROUP, META_POSITION, PositionRecord, SessionRecord,
-    corrupt,
+    self, DedupItem, DedupRecord, GroupRecord, META_GROUP, META_POSITION, PositionRecord,
+    SessionRecord, corrupt,
 };
+use super::txn::Holder;
 use super::write::Effects;
 
 /// The answer to a batch: one verdict for each write, in order.
@@ -30,16 +35,38 @@ pub struct Applied {
 }
 
 /// What became of one write.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// It was executed, now or when it came first.
     Done(Outcome),
+    /// A transaction was executed now. One that was executed before is `Done`.
+    Txn(TxnDone),
+    /// A transaction over groups is prepared here.
+    Prepared {
+        /// Its name.
+        attempt: u64,
+        /// The revision of the request's first attempt.
+        age: u64,
+        /// What this group found.
+        part: Part,
+    },
+    /// A transaction over groups is committed here, now or before.
+    Committed {
+        /// Its revision.
+        revision: u64,
+        /// Its way through the tree.
+        path: Vec<bool>,
+        /// This group's part of the answers; `None` if it was committed before.
+        answers: Option<Vec<Answer>>,
+    },
+    /// A step of a transaction over groups is done or had nothing to do.
+    Stepped,
     /// It left no trace.
     Refused(Refusal),
 }
 
 /// Why a write left no trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Refusal {
     /// The group doesn't own the key's vnode.
     Moved,
@@ -51,16 +78,29 @@ pub enum Refusal {
     Rules,
     /// It can't be read.
     Malformed,
+    /// A prepared transaction is in the way: it needs a new revision when that has ended.
+    Locked(Holder),
+    /// The attempt doesn't stand prepared any more.
+    Aborted,
+    /// An operation asks for what can't be.
+    Problem(Problem),
+    /// Too many transactions stand prepared.
+    Full,
 }
 
 /// The state machine of one replica of a data group.
 pub struct GroupState {
-    published: Arc<Published>,
-    routing: Option<Routing>,
-    vnodes: Ownership,
-    heads: Heads,
+    pub(super) published: Arc<Published>,
+    pub(super) routing: Option<Routing>,
+    /// This group.
+    pub(super) group: u32,
+    pub(super) vnodes: Ownership,
+    pub(super) heads: Heads,
+    pub(super) attempts: Attempts,
     dedup: Dedup,
-    highest: u64,
+    pub(super) highest: u64,
+    /// What was replaced up to here isn't kept.
+    pub(super) compacted: u64,
     /// Whether the scope must be published with the next position.
     rescoped: bool,
     /// The index of the last command of this round.
@@ -75,10 +115,13 @@ impl GroupState {
         let state = GroupState {
             published: published.clone(),
             routing: None,
+            group: 0,
             vnodes: Ownership::default(),
             heads: Heads::default(),
+            attempts: Attempts::default(),
             dedup: Dedup::new(0, ITEMS_MAX),
             highest: 0,
+            compacted: 0,
             rescoped: false,
             round_end: 0,
             dedup_items_max: ITEMS_MAX,
@@ -106,6 +149,7 @@ impl GroupState {
             return;
         };
         self.routing = Some(routing);
+        self.group = bootstrap.group;
         self.vnodes.begin(&owned);
         self.rescoped = true;
         let record = GroupRecord {
@@ -170,40 +214,83 @@ impl GroupState {
         let Ok(write) = Write::decode(bytes.clone()) else {
             return Ok(Verdict::Refused(Refusal::Malformed));
         };
+        if self.routing.is_none() {
+            return Ok(Verdict::Refused(Refusal::Moved));
+        }
+        match &write.action {
+            Some(Action::Txn(tree)) => self.transact(txn, &write, tree, revision, executed),
+            Some(Action::Prepare(prepare)) => {
+                self.prepare(txn, &write, prepare, revision, executed)
+            }
+            Some(Action::Decide(decide)) => self.decide(txn, decide, revision, executed),
+            Some(Action::Commit(commit)) => self.commit(txn, commit),
+            Some(Action::Abort(abort)) => Ok(self.abort(txn, abort.attempt)),
+            Some(Action::Forget(forget)) => Ok(self.forget(txn, forget.attempt)),
+            Some(Action::Put(_) | Action::Delete(_)) | None => {
+                self.write_key(txn, &write, revision, executed)
+            }
+        }
+    }
+
+    fn write_key(
+        &mut self,
+        txn: &mut Txn,
+        write: &Write,
+        revision: u64,
+        executed: &mut DedupRecord,
+    ) -> Result<Verdict, caucus_engine::Error> {
         let Some(routing) = &self.routing else {
             return Ok(Verdict::Refused(Refusal::Moved));
         };
         if write.rules_version != routing.rules.version() {
             return Ok(Verdict::Refused(Refusal::Rules));
         }
-        let vnode = routing.ring.vnode(routing.rules.routing_key(&write.key));
+        let vnode = routing.vnode(&write.key);
         if !self.vnodes.owns(vnode) {
             return Ok(Verdict::Refused(Refusal::Moved));
         }
         let id = write.id.unwrap_or_default();
-        match twin(executed, &id).map_or_else(|| self.dedup.look_up(&id), Known::Done) {
-            Known::Done(outcome) => return Ok(Verdict::Done(outcome)),
-            Known::Expired => return Ok(Verdict::Refused(Refusal::Expired)),
-            Known::Fresh => {}
+        if let Some(verdict) = self.seen(&id, executed) {
+            return Ok(verdict);
         }
         if revision <= self.highest {
             return Ok(Verdict::Refused(Refusal::Overtaken));
         }
-        let mut effects = Effects {
+        if let Some(holder) = self.attempts.in_the_way_of_key(&write.key) {
+            return Ok(Verdict::Refused(Refusal::Locked(holder)));
+        }
+        let outcome = self.effects(txn).execute(vnode, write, revision)?;
+        self.highest = revision;
+        executed.items.push(item(&id, vnode, outcome));
+        Ok(Verdict::Done(outcome))
+    }
+
+    /// What is known of a request id, if it isn't fresh.
+    pub(super) fn seen(&self, id: &RequestId, executed: &DedupRecord) -> Option<Verdict> {
+        match twin(executed, id).map_or_else(|| self.dedup.look_up(id), Known::Done) {
+            Known::Done(outcome) => Some(Verdict::Done(outcome)),
+            Known::Expired => Some(Verdict::Refused(Refusal::Expired)),
+            Known::Fresh => None,
+        }
+    }
+
+    pub(super) fn effects<'a>(&'a mut self, txn: &'a mut Txn) -> Effects<'a> {
+        Effects {
             txn,
             vnodes: &mut self.vnodes,
             heads: &mut self.heads,
             published: &self.published,
-        };
-        let outcome = effects.execute(vnode, &write, revision)?;
-        self.highest = revision;
-        executed.items.push(DedupItem {
-            session: id.session,
-            sequence: id.sequence,
-            vnode: u32::from(vnode.0),
-            outcome,
-        });
-        Ok(Verdict::Done(outcome))
+        }
+    }
+}
+
+/// What is remembered of an executed id.
+pub(super) fn item(id: &RequestId, home: Vnode, outcome: Outcome) -> DedupItem {
+    DedupItem {
+        session: id.session,
+        sequence: id.sequence,
+        vnode: u32::from(home.0),
+        outcome,
     }
 }
 
@@ -230,19 +317,22 @@ impl StateMachine for GroupState {
         self.routing = match state.get(&keys::meta(storage, META_GROUP))? {
             Some(bytes) => {
                 let record = GroupRecord::decode(bytes).map_err(|_| corrupt("the group record"))?;
+                self.group = record.group;
                 let routing = routing(record.vnodes, &record.rules);
                 Some(routing.ok_or_else(|| corrupt("the routing rules"))?)
             }
             None => None,
         };
-        let position = match state.get(&keys::meta(storage, META_POSITION))? {
-            Some(bytes) => PositionRecord::decode(bytes).map_err(|_| corrupt("the position"))?,
-            None => PositionRecord::default(),
-        };
+        let position = record::position(&**state.engine(), storage)?;
         self.highest = position.highest;
+        self.compacted = position.compacted;
+        self.published.set_compacted(position.compacted);
         self.vnodes = Ownership::load(state)?;
         self.heads = Heads::default();
-        self.published.set_occupied(self.vnodes.occupied());
+        self.attempts = Attempts::load(state, self.published.standing())?;
+        let mut occupied = self.vnodes.occupied();
+        occupied.union_with(&Ownership::with_history(state)?);
+        self.published.set_occupied(occupied);
         self.dedup = load_dedup(state, position.floor, self.dedup_items_max)?;
         self.rescoped = true;
         Ok(())
@@ -269,6 +359,11 @@ impl StateMachine for GroupState {
                     false => Reply::none(),
                 })
             }
+            Some(Kind::Compact(compact)) => {
+                self.compacted = self.compacted.max(compact.revision);
+                self.published.set_compacted(self.compacted);
+                Ok(Reply::none())
+            }
             // Not of this version: the same on every replica, so it is skipped on every one.
             None => Ok(Reply::none()),
         }
@@ -279,6 +374,7 @@ impl StateMachine for GroupState {
         let position = PositionRecord {
             highest: self.highest,
             floor: self.dedup.floor(),
+            compacted: self.compacted,
         };
         txn.put(
             keys::meta(txn.storage(), META_POSITION),
@@ -296,6 +392,7 @@ impl StateMachine for GroupState {
         }
         self.published
             .set_position(at, self.highest, self.vnodes.total());
+        self.attempts.publish(self.published.standing());
     }
 }
 

@@ -12,16 +12,30 @@
 //! What is kept in memory (vnode records, heads, the de-duplication table) is derived from the engine and
 //! read again when a snapshot takes its place.
 
+mod attempts;
 mod dedup;
 mod heads;
 mod machine;
+mod number;
 mod ownership;
 mod published;
 mod record;
 #[cfg(test)]
 mod tests;
+mod transact;
+pub(crate) mod txn;
+pub(crate) mod versions;
 mod write;
 
 pub use machine::{Applied, GroupState, Refusal, Verdict};
 pub use published::Published;
-pub(crate) use record::decode as decode_record;
+pub(crate) use published::Scope;
+pub use txn::Holder;
+
+/// The highest revision applied in the state that a reader sees.
+pub(crate) fn highest(
+    reader: &dyn caucus_engine::Reader,
+    storage: caucus_engine::keys::StorageId,
+) -> Result<u64, caucus_engine::Error> {
+    record::position(reader, storage).map(|position| position.highest)
+}

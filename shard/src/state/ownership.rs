@@ -58,6 +58,20 @@ impl Ownership {
         Ok(this)
     }
 
+    /// The vnodes that hold past records: one seek each.
+    pub(super) fn with_history(view: &StateView) -> Result<VnodeSet, caucus_engine::Error> {
+        let mut vnodes = VnodeSet::new();
+        let range = keys::kind_range(view.storage(), keys::state_kind::HISTORY);
+        let mut scan = view.scan(&range)?;
+        while let Some((key, _)) = scan.next()? {
+            let (vnode, _, _) = keys::parse_history(view.storage(), &key)
+                .ok_or_else(|| corrupt("the key of a past record"))?;
+            vnodes.insert(Vnode(vnode));
+            scan.seek(&keys::vnode_range(view.storage(), keys::state_kind::HISTORY, vnode).end);
+        }
+        Ok(vnodes)
+    }
+
     fn load_journal(&mut self, view: &StateView) -> Result<(), caucus_engine::Error> {
         let range = keys::kind_range(view.storage(), keys::state_kind::JOURNAL);
         let mut scan = view.scan(&range)?;
@@ -80,6 +94,10 @@ impl Ownership {
     pub(super) fn occupied(&self) -> VnodeSet {
         let occupied = self.vnodes.iter().filter(|(_, held)| held.keys > 0);
         occupied.map(|(vnode, _)| *vnode).collect()
+    }
+
+    pub(super) fn owns_all(&self, vnodes: &VnodeSet) -> bool {
+        vnodes.iter().all(|vnode| self.owns(vnode))
     }
 
     /// Takes vnodes as the group's first ones.

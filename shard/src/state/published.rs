@@ -7,11 +7,15 @@ use arc_swap::ArcSwap;
 use caucus_raft::Position;
 use caucus_ring::{Ring, Rules, Vnode, VnodeSet};
 
+use super::attempts::Standing;
+
 /// The read side of one replica. Written by its state machine only, after the engine has what it says.
 #[derive(Debug, Default)]
 pub struct Published {
     scope: ArcSwap<Scope>,
     highest: AtomicU64,
+    compacted: AtomicU64,
+    standing: Standing,
     hash: Mutex<Hashed>,
     /// Never shrinks but when the state is read anew.
     occupied: Mutex<VnodeSet>,
@@ -35,6 +39,13 @@ pub struct Routing {
     pub rules: Arc<Rules>,
 }
 
+impl Routing {
+    /// The vnode that a key is in.
+    pub(crate) fn vnode(&self, key: &[u8]) -> Vnode {
+        self.ring.vnode(self.rules.routing_key(key))
+    }
+}
+
 /// A hash of the whole state, and where in the log it was taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Hashed {
@@ -53,6 +64,17 @@ impl Published {
         self.highest.load(Ordering::Acquire)
     }
 
+    /// What was replaced up to this revision isn't kept: nothing below it can be read. Load it *after*
+    /// reading data of the past: if that lies below, it may be incomplete.
+    pub fn compacted(&self) -> u64 {
+        self.compacted.load(Ordering::Acquire)
+    }
+
+    /// The transactions over groups that stand in the state.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
     /// What the group is there for.
     pub fn scope(&self) -> arc_swap::Guard<Arc<Scope>> {
         self.scope.load()
@@ -63,7 +85,7 @@ impl Published {
         *self.hash.lock().expect("no panic under this lock")
     }
 
-    /// Vnodes that hold keys, and perhaps some that did. Read it *after* taking an engine snapshot: it
+    /// Vnodes that hold keys or did as far as that isn't compacted, and perhaps some more. Read it *after* taking an engine snapshot: it
     /// is raised before the engine has what makes a vnode occupied.
     pub fn occupied(&self) -> VnodeSet {
         self.lock_occupied().clone()
@@ -83,6 +105,11 @@ impl Published {
 
     pub(super) fn set_scope(&self, scope: Scope) {
         self.scope.store(Arc::new(scope));
+    }
+
+    /// Before anything that it allows to go has gone.
+    pub(super) fn set_compacted(&self, revision: u64) {
+        self.compacted.store(revision, Ordering::Release);
     }
 
     pub(super) fn set_position(&self, at: Position, highest: u64, hash: u128) {

@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use caucus_api::shard::{Outcome, Record};
+use caucus_engine::{Space, keys};
 use prost::Message;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -33,6 +34,20 @@ pub(super) struct PositionRecord {
     /// The request floor.
     #[prost(uint64, tag = "2")]
     pub(super) floor: u64,
+    /// What was replaced up to this revision is not kept.
+    #[prost(uint64, tag = "3")]
+    pub(super) compacted: u64,
+}
+
+/// Where the state that a reader sees has got to.
+pub(super) fn position(
+    reader: &dyn caucus_engine::Reader,
+    storage: keys::StorageId,
+) -> Result<PositionRecord, caucus_engine::Error> {
+    let stored = reader.get(Space::State, &keys::meta(storage, META_POSITION))?;
+    stored.map_or(Ok(PositionRecord::default()), |stored| {
+        PositionRecord::decode(stored).map_err(|_| corrupt("the position"))
+    })
 }
 
 /// One vnode that the group owns.
@@ -134,8 +149,9 @@ mod tests {
         let position = PositionRecord {
             highest: 300,
             floor: 5,
+            compacted: 4,
         };
-        assert_eq!(position.encode_to_vec(), [8, 172, 2, 16, 5]);
+        assert_eq!(position.encode_to_vec(), [8, 172, 2, 16, 5, 24, 4]);
         let vnode = VnodeRecord {
             keys: 2,
             hash: vec![1, 2],

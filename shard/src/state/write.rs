@@ -1,4 +1,6 @@
-//! The verbs of one key: put and delete, under a condition.
+//! What a write changes: a record, the history behind it, its vnode.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use caucus_api::shard::condition::Kind as Condition;
@@ -12,6 +14,7 @@ use prost::Message;
 use super::Published;
 use super::heads::{Head, Heads};
 use super::ownership::Ownership;
+use super::published::Routing;
 use super::record;
 
 /// What a write changes.
@@ -44,27 +47,18 @@ impl Effects<'_> {
         match (&write.action, old) {
             (Some(Action::Put(put)), old) => {
                 let new = successor(put, old, revision);
-                let bytes = Bytes::from(new.encode_to_vec());
-                let head = head(&new, record::hash(&write.key, &bytes));
-                let came = i64::from(old.is_none());
-                let old_hash = old.map_or(0, |old| old.hash);
-                if self.vnodes.changed(vnode, came, old_hash, head.hash) {
-                    self.published.occupy(vnode);
-                }
-                self.heads.set(&write.key, Some(head));
-                self.txn.put(at, bytes);
+                let (create_revision, version) = (new.create_revision, new.version);
+                self.install(vnode, &write.key, old, Some(&new), revision)?;
                 Ok(Outcome {
                     kind: Kind::Put as i32,
                     revision,
-                    create_revision: head.create_revision,
-                    version: head.version,
+                    create_revision,
+                    version,
                     found_revision,
                 })
             }
             (Some(Action::Delete(_)), Some(old)) => {
-                self.vnodes.changed(vnode, -1, old.hash, 0);
-                self.heads.set(&write.key, None);
-                self.txn.delete(at);
+                self.install(vnode, &write.key, Some(old), None, revision)?;
                 Ok(Outcome {
                     kind: Kind::Deleted as i32,
                     revision,
@@ -73,12 +67,64 @@ impl Effects<'_> {
                     found_revision,
                 })
             }
-            (Some(Action::Delete(_)), None) | (None, _) => Ok(Outcome {
+            (_, _) => Ok(Outcome {
                 kind: Kind::Absent as i32,
                 revision,
                 ..Outcome::default()
             }),
         }
+    }
+
+    /// Puts what a transaction has written in the place of what was there.
+    pub(super) fn install_all(
+        &mut self,
+        routing: &Routing,
+        written: BTreeMap<Bytes, Option<Record>>,
+        revision: u64,
+    ) -> Result<(), caucus_engine::Error> {
+        for (key, record) in written {
+            let vnode = routing.vnode(&key);
+            let at = keys::current(self.txn.storage(), vnode.0, &key);
+            let old = self.head(&key, &at)?;
+            if old.is_some() || record.is_some() {
+                self.install(vnode, &key, old, record.as_ref(), revision)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a record; the old one goes into the history.
+    fn install(
+        &mut self,
+        vnode: Vnode,
+        key: &Bytes,
+        old: Option<Head>,
+        new: Option<&Record>,
+        revision: u64,
+    ) -> Result<(), caucus_engine::Error> {
+        let at = keys::current(self.txn.storage(), vnode.0, key);
+        if old.is_some()
+            && let Some(stored) = self.txn.get(&at)?
+        {
+            let past = keys::history(self.txn.storage(), vnode.0, key, revision);
+            self.txn.put(past, stored);
+        }
+        let old_hash = old.map_or(0, |old| old.hash);
+        let Some(new) = new else {
+            self.vnodes.changed(vnode, -1, old_hash, 0);
+            self.heads.set(key, None);
+            self.txn.delete(at);
+            return Ok(());
+        };
+        let bytes = Bytes::from(new.encode_to_vec());
+        let head = head(new, record::hash(key, &bytes));
+        let came = i64::from(old.is_none());
+        if self.vnodes.changed(vnode, came, old_hash, head.hash) {
+            self.published.occupy(vnode);
+        }
+        self.heads.set(key, Some(head));
+        self.txn.put(at, bytes);
+        Ok(())
     }
 
     fn head(&mut self, key: &[u8], at: &[u8]) -> Result<Option<Head>, caucus_engine::Error> {

@@ -6,6 +6,8 @@ mod leaders;
 mod limits;
 mod oracle;
 mod order;
+mod reach;
 mod reads;
 mod requests;
 mod support;
+mod transactions;

@@ -74,7 +74,11 @@ async fn what_makes_no_sense_is_invalid() {
     outcome(cluster.ask(put).await);
     let found = value(cluster.ask(cluster.get(&key)).await).unwrap();
     assert_eq!(found.len(), VALUE_BYTES_MAX);
-    let head = cluster.request(Body::Get(Get { key, head: true }));
+    let head = cluster.request(Body::Get(Get {
+        key,
+        head: true,
+        revision: 0,
+    }));
     assert!(value(cluster.ask(head).await).unwrap().is_empty());
     cluster.end().await;
 }

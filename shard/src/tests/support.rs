@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::oracle::{Held, Oracle};
+use super::reach::Reach;
 use crate::{Activations, Options, Server, Shard, ShardParts};
 
 const NAME: &str = "shard-tests";
@@ -157,6 +158,7 @@ pub(super) struct Cluster {
     addrs: Arc<Addrs>,
     begun: mpsc::UnboundedSender<u32>,
     sequence: AtomicU64,
+    pub(super) reach: Arc<Reach>,
 }
 
 pub(super) fn peers(node: u32) -> Arc<Peers> {
@@ -183,6 +185,7 @@ impl Cluster {
             addrs: Arc::default(),
             begun,
             sequence: AtomicU64::new(0),
+            reach: Arc::default(),
         };
         for node in 1..=nodes {
             cluster.start_node(node, MemoryEngine::new()).await;
@@ -221,11 +224,13 @@ impl Cluster {
             host: host.clone(),
             engine: Arc::new(engine.clone()),
             revisions: Arc::new(self.oracle.clone()),
+            others: self.reach.clone(),
             activations: Arc::new(Begun(self.begun.clone())),
             maps: self.map.subscribe(),
             options: self.options.clone(),
             shutdown: stop.clone(),
         });
+        self.reach.add(node, shard.clone());
         let desk = Desk {
             inbox: host.inbox(),
             server: Server::new(Arc::new(shard.clone())),
@@ -249,6 +254,7 @@ impl Cluster {
     /// Ends all of a node but its engine.
     pub(super) async fn stop_node(&mut self, node: u32) -> MemoryEngine {
         let stopped = self.nodes.remove(&node).unwrap();
+        self.reach.remove(node);
         self.addrs.0.lock().unwrap().remove(&node);
         stopped.stop.cancel();
         within("a shard's end", stopped.shard.ended()).await;
@@ -346,6 +352,7 @@ impl Cluster {
         self.request(Body::Get(Get {
             key: key.clone(),
             head: false,
+            revision: 0,
         }))
     }
 

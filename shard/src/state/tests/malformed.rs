@@ -58,7 +58,7 @@ proptest! {
             prop_assert_eq!(rig.dump(), before);
         }
         if caucus_api::shard::Write::decode(&bytes[..]).is_err() {
-            prop_assert_eq!(verdicts[0], Verdict::Refused(Refusal::Malformed));
+            prop_assert_eq!(&verdicts[0], &Verdict::Refused(Refusal::Malformed));
         }
     }
 

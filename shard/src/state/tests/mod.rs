@@ -8,5 +8,6 @@ mod history;
 mod journal;
 mod malformed;
 mod model;
+mod past;
 mod random;
 mod rig;

@@ -175,7 +175,7 @@ impl Model {
                 outcome.version = before.version;
                 self.keys.remove(&write.key);
             }
-            Some(Action::Delete(_)) | None => outcome.kind = Kind::Absent as i32,
+            Some(_) | None => outcome.kind = Kind::Absent as i32,
         }
         outcome
     }

@@ -108,6 +108,11 @@ impl Rig {
         Rig::open(engine, storage, self.items_max, self.applied)
     }
 
+    /// The state as readers have it.
+    pub(super) fn view(&self) -> StateView {
+        StateView::new(self.engine.clone(), self.storage)
+    }
+
     /// All that the engine has of this replica.
     pub(super) fn dump(&self) -> Pairs {
         let range = keys::prefix_range(self.storage);

@@ -1,0 +1,141 @@
+//! Letting go of the past.
+//!
+//! The group's log says only up to where nothing is kept ([`Published::compacted`]); readers are refused
+//! below that at once. What lies below is removed by each replica on its own, in small steps beside
+//! everything else: it is no part of the state that replicas agree on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use caucus_api::Failure;
+use caucus_api::shard::command::Command as Kind;
+use caucus_api::shard::{Command, Compact};
+use caucus_engine::{Direction, Error, Space, WriteBatch, keys};
+use caucus_raft::{Group, ProposeError};
+use prost::Message;
+
+use crate::metrics::Meters;
+use crate::state::Published;
+
+/// Records looked at in one step.
+const STEP_RECORDS_MAX: usize = 1000;
+/// Between steps, so that other writes come between.
+const STEP_PAUSE: Duration = Duration::from_millis(5);
+/// Between looks for more to do.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Lets a group forget what was replaced up to a revision; answers when that is in its log. Fails with
+/// `Compacted` if it has forgotten that much already.
+pub(crate) async fn compact(
+    group: &Group,
+    published: &Published,
+    term: u64,
+    revision: u64,
+) -> Result<(), Failure> {
+    let compacted = published.compacted();
+    if revision <= compacted {
+        return Err(Failure::Compacted {
+            revision: compacted,
+        });
+    }
+    let command = Command {
+        command: Some(Kind::Compact(Compact { revision })),
+    };
+    let proposed = group.propose(term, command.encode_to_vec().into()).await;
+    let answer = match proposed {
+        Ok(answer) => answer.await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(_) => Ok(()),
+        Err(ProposeError::NotLeader { leader }) => Err(Failure::NotLeader { leader }),
+        // It may be asked for again: it only rises.
+        Err(ProposeError::Unknown) => Err(Failure::NotLeader { leader: None }),
+        Err(ProposeError::Stopped(reason)) => Err(Failure::Unavailable {
+            reason,
+            unknown: true,
+        }),
+    }
+}
+
+/// Removes old records of one replica.
+pub(crate) struct Compaction {
+    pub(crate) group: Group,
+    pub(crate) published: Arc<Published>,
+    pub(crate) meters: Arc<Meters>,
+}
+
+impl Compaction {
+    /// Runs as long as the replica does.
+    pub(crate) async fn run(self) {
+        let mut done = (0, 0);
+        loop {
+            tokio::time::sleep(TURN).await;
+            let storage = self.group.view().storage();
+            let upto = self.published.compacted();
+            if upto == 0 || done == (storage, upto) {
+                continue;
+            }
+            match self.pass(storage, upto).await {
+                Ok(()) => done = (storage, upto),
+                // Space comes back, and a failed engine is told of elsewhere.
+                Err(error) => tracing::warn!(group = self.group.id(), %error, "compaction waits"),
+            }
+        }
+    }
+
+    /// Once through the history.
+    async fn pass(&self, storage: keys::StorageId, upto: u64) -> Result<(), Error> {
+        let mut from = keys::kind_range(storage, keys::state_kind::HISTORY).start;
+        // The state may have been replaced meanwhile: then the rest goes with it.
+        while self.group.view().storage() == storage {
+            let group = self.group.clone();
+            let start = from.clone();
+            let step = move || remove(&group, storage, &start, upto);
+            let stepped = tokio::task::spawn_blocking(step).await;
+            let Ok(stepped) = stepped else { return Ok(()) };
+            let (removed, next) = stepped?;
+            self.meters.compacted.increment(removed);
+            let Some(next) = next else { return Ok(()) };
+            from = next;
+            tokio::time::sleep(STEP_PAUSE).await;
+        }
+        Ok(())
+    }
+}
+
+/// Removes what ended up to a revision among the next records; how many, and where to go on.
+fn remove(
+    group: &Group,
+    storage: keys::StorageId,
+    from: &[u8],
+    upto: u64,
+) -> Result<(u64, Option<bytes::Bytes>), Error> {
+    let engine = group.view().engine().clone();
+    let end = keys::kind_range(storage, keys::state_kind::HISTORY).end;
+    let mut batch = WriteBatch::new();
+    let mut removed = 0;
+    let mut next = None;
+    {
+        let mut scan = engine.scan(Space::State, from, &end, Direction::Forward)?;
+        for _ in 0..STEP_RECORDS_MAX {
+            let Some((key, _)) = scan.next()? else {
+                next = None;
+                break;
+            };
+            match keys::parse_history(storage, &key) {
+                Some((_, _, until)) if until <= upto => {
+                    batch.delete(Space::State, key.clone());
+                    removed += 1;
+                }
+                Some(_) | None => {}
+            }
+            next = Some([&key[..], &[0]].concat().into());
+        }
+    }
+    if removed > 0 {
+        // Deletes are how space is made.
+        engine.write(batch.essential())?;
+    }
+    Ok((removed, next))
+}

@@ -1,0 +1,240 @@
+//! What the leader does for writes that are not answered with their entry: those that wait for a lock,
+//! and transactions over groups, from the coordinator's Prepare to the answer.
+//!
+//! ```text
+//!  sequencer ─▶ Prepared here ─▶ Prepare there ─▶ Decide here ─▶ Commit there ─▶ answer ─▶ Forget here
+//!                                     │ no, or no answer
+//!                                     └▶ Abort here ─▶ Abort there ─▶ a new attempt, or a failure
+//! ```
+//!
+//! What is in memory here is only a cache: [`recover`](Driver::recover) finds in the state what no driver
+//! of this leader works on, and ends it (protocols.md §6). A client is told "committed" only of what is
+//! applied in the coordinator's log.
+
+mod attempt;
+mod recovery;
+mod replay;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+
+use caucus_api::Failure;
+use caucus_api::shard::reply::Body;
+use caucus_api::shard::request::Body as Ask;
+use caucus_api::shard::{Outcome, Part, Reply, Write};
+use caucus_raft::Group;
+use futures::future::BoxFuture;
+use prost::Message;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::metrics::Meters;
+use crate::reads::{ReadJob, What};
+use crate::sequencer::{Step, Touches, WriteJob};
+use crate::state::Published;
+use crate::state::txn::{self};
+
+/// Writes of a group that may wait for locks.
+const WAITING_MAX: usize = 4096;
+
+/// The way to the leaders of other groups.
+pub trait OtherGroups: Send + Sync + 'static {
+    /// Asks the leader of a group, again until there is an answer or the deadline passes. All that is
+    /// sent this way may be sent twice.
+    fn ask(
+        &self,
+        group: u32,
+        body: Ask,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<Reply, Failure>>;
+}
+
+/// Drives the transactions of one group. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Driver {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    group: Group,
+    published: Arc<Published>,
+    others: Arc<dyn OtherGroups>,
+    writes: mpsc::Sender<WriteJob>,
+    reads: mpsc::Sender<ReadJob>,
+    meters: Arc<Meters>,
+    /// Attempts that a task of this leader works on.
+    live: Mutex<HashSet<u64>>,
+    waiting: Arc<Semaphore>,
+}
+
+/// As long as it lives, nobody else takes up the attempt.
+struct Live {
+    parts: Arc<Parts>,
+    attempt: u64,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.parts.live().remove(&self.attempt);
+    }
+}
+
+impl Parts {
+    fn live(&self) -> std::sync::MutexGuard<'_, HashSet<u64>> {
+        self.live.lock().expect("no panic under this lock")
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(
+        group: Group,
+        published: Arc<Published>,
+        others: Arc<dyn OtherGroups>,
+        writes: mpsc::Sender<WriteJob>,
+        reads: mpsc::Sender<ReadJob>,
+        meters: Arc<Meters>,
+    ) -> Driver {
+        Driver {
+            parts: Arc::new(Parts {
+                group,
+                published,
+                others,
+                writes,
+                reads,
+                meters,
+                live: Mutex::default(),
+                waiting: Arc::new(Semaphore::new(WAITING_MAX)),
+            }),
+        }
+    }
+
+    /// Puts a write into the queue again: it gets a new revision.
+    pub(crate) fn send(&self, job: WriteJob) {
+        if let Err(full) = self.parts.writes.try_send(job) {
+            full.into_inner()
+                .fail(Failure::Busy("the group's queue of writes".to_owned()));
+        }
+    }
+
+    /// The same when an attempt has ended. Meanwhile it has no revision.
+    pub(crate) fn when_unlocked(&self, job: WriteJob, attempt: u64) {
+        let Ok(place) = self.parts.waiting.clone().try_acquire_owned() else {
+            return job.fail(Failure::Busy("writes that wait for locks".to_owned()));
+        };
+        let this = self.clone();
+        tokio::spawn(async move {
+            let unlocked = this.parts.published.standing().unlocked(attempt);
+            let in_time = timeout_at(job.deadline, unlocked).await.is_ok();
+            drop(place);
+            match in_time {
+                true => this.send(job),
+                false => job.fail(Failure::Unavailable {
+                    reason: "a transaction over several groups isn't decided yet".to_owned(),
+                    unknown: false,
+                }),
+            }
+        });
+    }
+
+    /// Drives a transaction that is prepared here; `false` in between: somebody does already.
+    pub(crate) fn drive(&self, job: WriteJob, attempt: u64, age: u64, part: Part) {
+        let Some(live) = self.take(attempt) else {
+            // The same request again; when its attempt has ended, its outcome is known.
+            return self.when_unlocked(job, attempt);
+        };
+        let this = self.clone();
+        tokio::spawn(async move { this.run(job, live, age, part).await });
+    }
+
+    /// Answers a transaction again that was executed before.
+    pub(crate) fn replay(&self, job: WriteJob, outcome: Outcome) {
+        let this = self.clone();
+        tokio::spawn(async move { this.answer_again(job, outcome.revision).await });
+    }
+
+    fn take(&self, attempt: u64) -> Option<Live> {
+        self.parts.live().insert(attempt).then(|| Live {
+            parts: self.parts.clone(),
+            attempt,
+        })
+    }
+
+    /// A step in this group's log.
+    async fn here(&self, write: Write, deadline: Instant) -> Result<Body, Failure> {
+        let (told, answer) = oneshot::channel();
+        let job = WriteJob {
+            call: 0,
+            at_least: 0,
+            touches: Touches::Nothing,
+            step: Some(Step::Follow),
+            session: 0,
+            encoded: write.encode_to_vec().into(),
+            deadline,
+            reply: Box::new(move |reply| _ = told.send(reply)),
+        };
+        // A step is worth waiting for: it ends what is already in the state.
+        let sent = timeout_at(deadline, self.parts.writes.send(job)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return Err(Failure::Deadline { unknown: false });
+        }
+        body(answer.await.ok())
+    }
+
+    /// A question to this group's own state.
+    async fn look(
+        &self,
+        what: What,
+        rules_version: u64,
+        deadline: Instant,
+    ) -> Result<Body, Failure> {
+        let (told, answer) = oneshot::channel();
+        let job = ReadJob {
+            call: 0,
+            at_least: 0,
+            rules_version,
+            what,
+            deadline,
+            reply: Box::new(move |reply| _ = told.send(reply)),
+        };
+        if self.parts.reads.try_send(job).is_err() {
+            return Err(Failure::Busy("the group's queue of reads".to_owned()));
+        }
+        body(answer.await.ok())
+    }
+
+    async fn there(&self, group: u32, ask: Ask, deadline: Instant) -> Result<Body, Failure> {
+        let reply = self.parts.others.ask(group, ask, deadline).await?;
+        body(Some(reply))
+    }
+
+    fn this_group(&self) -> u32 {
+        self.parts.group.id()
+    }
+}
+
+fn body(reply: Option<Reply>) -> Result<Body, Failure> {
+    match reply.and_then(|reply| reply.body) {
+        Some(Body::Error(error)) => Err(error.into()),
+        Some(body) => Ok(body),
+        // Nobody is left who could answer: the node is being stopped.
+        None => Err(Failure::Unavailable {
+            reason: "the node is stopping".to_owned(),
+            unknown: true,
+        }),
+    }
+}
+
+/// Whether nothing of it was chosen that can't be executed.
+fn first_problem(
+    tree: &caucus_api::shard::Txn,
+    path: &[bool],
+    parts: &[Part],
+) -> Option<caucus_api::shard::Problem> {
+    let chosen: Vec<u32> = txn::chosen(tree, path)
+        .iter()
+        .map(|step| step.number)
+        .collect();
+    let problems = parts.iter().flat_map(|part| &part.problems);
+    let mut problems = problems.filter(|problem| chosen.contains(&problem.operation));
+    problems.next().copied()
+}

@@ -1,0 +1,341 @@
+//! Transactions as commands: in one group, or step by step over several (protocols.md §6).
+//!
+//! ```text
+//!  coordinator   Prepare ───────────────▶ Decide (and commit) ──────────▶ Forget
+//!                   │ attempt = its revision     ▲ all said yes   │           ▲ all confirmed
+//!  participant      └──▶ Prepare ────────────────┘                └▶ Commit ──┘
+//! ```
+//!
+//! The coordinator's own Prepare comes first and its revision names the attempt; Decide is applied only
+//! while exactly that Prepare stands. So "no record in the coordinator" means aborted, and nothing has to
+//! be remembered of what was aborted.
+
+use caucus_api::shard::outcome::Kind;
+use caucus_api::shard::{self as api};
+use caucus_api::shard::{Answer, Attempt, Commit, Decide, Outcome, Part, Prepare, TxnDone, Write};
+use caucus_engine::Error;
+use caucus_raft::Txn;
+use caucus_ring::VnodeSet;
+
+use super::machine::{GroupState, Refusal, Verdict, item};
+use super::published::Routing;
+use super::record::DedupRecord;
+use super::txn::{self, Part as Own, Trouble, View};
+use super::versions::When;
+
+/// Transactions over groups that one group holds at a time.
+const ATTEMPTS_MAX: usize = 4096;
+
+/// What a transaction did to a view.
+type Written = std::collections::BTreeMap<bytes::Bytes, Option<api::Record>>;
+
+impl GroupState {
+    /// A transaction of this group alone.
+    pub(super) fn transact(
+        &mut self,
+        txn: &mut Txn,
+        write: &Write,
+        tree: &api::Txn,
+        revision: u64,
+        executed: &mut DedupRecord,
+    ) -> Result<Verdict, Error> {
+        let Some(routing) = self.routing.clone() else {
+            return Ok(Verdict::Refused(Refusal::Moved));
+        };
+        if write.rules_version != routing.rules.version() {
+            return Ok(Verdict::Refused(Refusal::Rules));
+        }
+        let Ok(vnodes) = txn::vnodes(tree, |key| routing.vnode(key)) else {
+            return Ok(Verdict::Refused(Refusal::Malformed));
+        };
+        if !self.vnodes.owns_all(&vnodes) {
+            return Ok(Verdict::Refused(Refusal::Moved));
+        }
+        let id = write.id.unwrap_or_default();
+        if let Some(verdict) = self.seen(&id, executed) {
+            return Ok(verdict);
+        }
+        if revision <= self.highest {
+            return Ok(Verdict::Refused(Refusal::Overtaken));
+        }
+        if let Some(holder) = self.attempts.in_the_way(&txn::footprint(tree)) {
+            return Ok(Verdict::Refused(Refusal::Locked(holder)));
+        }
+        let evaluated = self.evaluate(txn, &routing, &vnodes, tree, revision);
+        let (done, written) = match evaluated {
+            Ok(evaluated) => evaluated,
+            Err(Trouble::Problem(problem)) => {
+                return Ok(Verdict::Refused(Refusal::Problem(problem)));
+            }
+            Err(Trouble::Engine(error)) => return Err(error),
+        };
+        self.effects(txn).install_all(&routing, written, revision)?;
+        self.highest = revision;
+        executed
+            .items
+            .push(item(&id, routing.vnode(&write.key), outcome(revision)));
+        Ok(Verdict::Txn(done))
+    }
+
+    fn evaluate(
+        &self,
+        txn: &Txn,
+        routing: &Routing,
+        vnodes: &VnodeSet,
+        tree: &api::Txn,
+        revision: u64,
+    ) -> Result<(TxnDone, Written), Trouble> {
+        let occupied = self.published.occupied();
+        let own = self.own(txn, routing, vnodes, &occupied);
+        let mut view = View::new(own, When::Now, revision);
+        let found = txn::survey(tree, &view)?;
+        let path = txn::path(tree, &txn::holds(tree, &found));
+        let answers = txn::answer(tree, &path, &mut view)?;
+        let done = TxnDone {
+            revision,
+            answers: txn::merge_answers(tree, &path, vec![answers]),
+            path,
+            ..TxnDone::default()
+        };
+        Ok((done, view.written))
+    }
+
+    fn own<'a>(
+        &self,
+        txn: &'a Txn,
+        routing: &'a Routing,
+        vnodes: &'a VnodeSet,
+        occupied: &'a VnodeSet,
+    ) -> Own<'a> {
+        Own {
+            reader: txn,
+            storage: txn.storage(),
+            routing,
+            vnodes,
+            occupied,
+            compacted: self.compacted,
+        }
+    }
+
+    /// Locks this group's part of a transaction over groups, and says what its compares find.
+    pub(super) fn prepare(
+        &mut self,
+        txn: &mut Txn,
+        write: &Write,
+        prepare: &Prepare,
+        revision: u64,
+        executed: &DedupRecord,
+    ) -> Result<Verdict, Error> {
+        let Some(routing) = self.routing.clone() else {
+            return Ok(Verdict::Refused(Refusal::Moved));
+        };
+        if write.rules_version != routing.rules.version() {
+            return Ok(Verdict::Refused(Refusal::Rules));
+        }
+        let (Some(tree), Some(vnodes)) = (&prepare.txn, self.share(prepare)) else {
+            return Ok(Verdict::Refused(Refusal::Malformed));
+        };
+        if !self.vnodes.owns_all(&vnodes) {
+            return Ok(Verdict::Refused(Refusal::Moved));
+        }
+        let coordinates = prepare.coordinator == self.group;
+        let attempt = match coordinates {
+            true => revision,
+            false => prepare.attempt,
+        };
+        let age = match prepare.age {
+            0 => attempt,
+            age => age,
+        };
+        let id = write.id.unwrap_or_default();
+        if self.attempts.get(attempt).is_none() {
+            if coordinates && let Some(verdict) = self.seen(&id, executed) {
+                return Ok(verdict);
+            }
+            if revision <= self.highest {
+                return Ok(Verdict::Refused(Refusal::Overtaken));
+            }
+            if let Some(holder) = self.attempts.in_the_way(&txn::footprint(tree)) {
+                return Ok(Verdict::Refused(Refusal::Locked(holder)));
+            }
+            if self.attempts.len() >= ATTEMPTS_MAX {
+                return Ok(Verdict::Refused(Refusal::Full));
+            }
+        }
+        let part = match self.look(txn, &routing, &vnodes, tree, revision) {
+            Ok(part) => part,
+            Err(Trouble::Engine(error)) => return Err(error),
+            Err(Trouble::Problem(problem)) => {
+                return Ok(Verdict::Refused(Refusal::Problem(problem)));
+            }
+        };
+        if self.attempts.get(attempt).is_none() {
+            let record = Attempt {
+                id: write.id,
+                key: write.key.clone(),
+                prepare: Some(prepare.clone()),
+                attempt,
+                age,
+                floor: self.highest,
+                revision: 0,
+                path: Vec::new(),
+            };
+            let standing = self.published.standing();
+            self.attempts.prepare(txn, record, standing);
+            self.highest = revision;
+        }
+        Ok(Verdict::Prepared { attempt, age, part })
+    }
+
+    /// The vnodes that a transaction has in this group.
+    fn share(&self, prepare: &Prepare) -> Option<VnodeSet> {
+        let mut participants = prepare.participants.iter();
+        let own = participants.find(|participant| participant.group == self.group)?;
+        VnodeSet::from_packed(&own.vnodes).ok()
+    }
+
+    fn look(
+        &self,
+        txn: &Txn,
+        routing: &Routing,
+        vnodes: &VnodeSet,
+        tree: &api::Txn,
+        revision: u64,
+    ) -> Result<Part, Trouble> {
+        let occupied = self.published.occupied();
+        let own = self.own(txn, routing, vnodes, &occupied);
+        let view = View::new(own, When::Now, revision);
+        Ok(Part {
+            compared: txn::survey(tree, &view)?,
+            problems: txn::problems(tree, &view)?,
+        })
+    }
+
+    /// The point of no return: this revision is the transaction's.
+    pub(super) fn decide(
+        &mut self,
+        txn: &mut Txn,
+        decide: &Decide,
+        revision: u64,
+        executed: &mut DedupRecord,
+    ) -> Result<Verdict, Error> {
+        let Some(attempt) = self.attempts.get(decide.attempt).cloned() else {
+            return Ok(Verdict::Refused(Refusal::Aborted));
+        };
+        if attempt.revision > 0 {
+            return Ok(Verdict::Committed {
+                revision: attempt.revision,
+                path: attempt.path.clone(),
+                answers: None,
+            });
+        }
+        if !self.coordinates(&attempt) {
+            return Ok(Verdict::Refused(Refusal::Malformed));
+        }
+        if revision <= self.highest {
+            return Ok(Verdict::Refused(Refusal::Overtaken));
+        }
+        let answers = self.execute(txn, &attempt, &decide.path, revision)?;
+        if let Some(routing) = &self.routing {
+            let id = attempt.id.unwrap_or_default();
+            let home = routing.vnode(&attempt.key);
+            executed.items.push(item(&id, home, outcome(revision)));
+        }
+        let path = decide.path.clone();
+        self.attempts
+            .decide(txn, decide.attempt, revision, path.clone());
+        self.highest = revision;
+        Ok(Verdict::Committed {
+            revision,
+            path,
+            answers: Some(answers),
+        })
+    }
+
+    fn coordinates(&self, attempt: &Attempt) -> bool {
+        let prepare = attempt.prepare.as_ref();
+        prepare.is_some_and(|prepare| prepare.coordinator == self.group)
+    }
+
+    /// Executes this group's part of what was decided elsewhere. Its keys are locked, so its revision
+    /// may lie below what was applied meanwhile.
+    pub(super) fn commit(&mut self, txn: &mut Txn, commit: &Commit) -> Result<Verdict, Error> {
+        let Some(attempt) = self.attempts.get(commit.attempt).cloned() else {
+            return Ok(Verdict::Committed {
+                revision: commit.revision,
+                path: commit.path.clone(),
+                answers: None,
+            });
+        };
+        if self.coordinates(&attempt) {
+            return Ok(Verdict::Refused(Refusal::Malformed));
+        }
+        let answers = self.execute(txn, &attempt, &commit.path, commit.revision)?;
+        self.attempts.remove(txn, commit.attempt);
+        self.highest = self.highest.max(commit.revision);
+        Ok(Verdict::Committed {
+            revision: commit.revision,
+            path: commit.path.clone(),
+            answers: Some(answers),
+        })
+    }
+
+    fn execute(
+        &mut self,
+        txn: &mut Txn,
+        attempt: &Attempt,
+        path: &[bool],
+        revision: u64,
+    ) -> Result<Vec<Answer>, Error> {
+        let prepare = attempt.prepare.as_ref();
+        let parts = prepare.and_then(|prepare| Some((prepare.txn.as_ref()?, self.share(prepare)?)));
+        let (Some((tree, vnodes)), Some(routing)) = (parts, self.routing.clone()) else {
+            return Ok(Vec::new());
+        };
+        let occupied = self.published.occupied();
+        let own = self.own(txn, &routing, &vnodes, &occupied);
+        let mut view = View::new(own, When::Now, revision);
+        let answers = match txn::answer(tree, path, &mut view) {
+            Ok(answers) => answers,
+            Err(Trouble::Engine(error)) => return Err(error),
+            // Prepare has found none, and the locks keep it so; but the decision stands in any case.
+            Err(Trouble::Problem(_)) => Vec::new(),
+        };
+        let written = view.written;
+        self.effects(txn).install_all(&routing, written, revision)?;
+        Ok(answers)
+    }
+
+    /// Drops an attempt that isn't decided.
+    pub(super) fn abort(&mut self, txn: &mut Txn, attempt: u64) -> Verdict {
+        match self.attempts.get(attempt) {
+            Some(decided) if decided.revision > 0 => Verdict::Committed {
+                revision: decided.revision,
+                path: decided.path.clone(),
+                answers: None,
+            },
+            Some(_) => {
+                self.attempts.remove(txn, attempt);
+                Verdict::Stepped
+            }
+            None => Verdict::Stepped,
+        }
+    }
+
+    /// Drops a decision that all participants have confirmed.
+    pub(super) fn forget(&mut self, txn: &mut Txn, attempt: u64) -> Verdict {
+        let decided = self.attempts.get(attempt);
+        if decided.is_some_and(|decided| decided.revision > 0) {
+            self.attempts.remove(txn, attempt);
+        }
+        Verdict::Stepped
+    }
+}
+
+fn outcome(revision: u64) -> Outcome {
+    Outcome {
+        kind: Kind::Txn as i32,
+        revision,
+        ..Outcome::default()
+    }
+}

@@ -1,0 +1,131 @@
+//! The parts that groups give to one answer.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+use caucus_api::shard::answer::Answer as Kind;
+use caucus_api::shard::operation::Operation as Asked;
+use caucus_api::shard::range_read::{Order, Target};
+use caucus_api::shard::{Answer, Compared, Filter, Item, Part, RangeRead, Ranged, Removed, Txn};
+
+use super::tree;
+
+/// What all groups together found of each compare.
+pub(crate) fn merge_parts<'p>(parts: impl IntoIterator<Item = &'p Part>) -> Vec<Compared> {
+    let mut all: Vec<Compared> = Vec::new();
+    for part in parts {
+        all.resize(all.len().max(part.compared.len()), Compared::default());
+        for (sum, found) in all.iter_mut().zip(&part.compared) {
+            sum.keys += found.keys;
+            sum.failed |= found.failed;
+        }
+    }
+    all
+}
+
+/// One answer for each operation on a path, from the answers of all groups.
+pub(crate) fn merge_answers(txn: &Txn, path: &[bool], parts: Vec<Vec<Answer>>) -> Vec<Answer> {
+    let steps = tree::chosen(txn, path);
+    let mut parts: Vec<_> = parts.into_iter().map(Vec::into_iter).collect();
+    let answers = steps.into_iter().map(|step| {
+        let answers = parts.iter_mut().filter_map(Iterator::next);
+        let kinds: Vec<Kind> = answers.filter_map(|answer| answer.answer).collect();
+        Answer {
+            answer: merge(step.operation.operation.as_ref(), kinds),
+        }
+    });
+    answers.collect()
+}
+
+fn merge(asked: Option<&Asked>, kinds: Vec<Kind>) -> Option<Kind> {
+    match asked {
+        Some(Asked::Range(range)) => {
+            let (mut items, mut count, mut more) = (Vec::new(), 0, false);
+            for kind in kinds {
+                if let Kind::Ranged(ranged) = kind {
+                    items.extend(ranged.items);
+                    count += ranged.count;
+                    more |= ranged.more;
+                }
+            }
+            let mut ranged = arrange(range, items, count);
+            ranged.more |= more;
+            if range.keys_only {
+                // Only now: the order may have been that of the values.
+                let records = ranged
+                    .items
+                    .iter_mut()
+                    .filter_map(|item| item.record.as_mut());
+                records.for_each(|record| record.value = Bytes::new());
+            }
+            Some(Kind::Ranged(ranged))
+        }
+        Some(Asked::Remove(_)) => {
+            let mut all = Removed::default();
+            for kind in kinds {
+                if let Kind::Removed(removed) = kind {
+                    all.count += removed.count;
+                    all.previous.extend(removed.previous);
+                }
+            }
+            all.previous.sort_by(|a, b| a.key.cmp(&b.key));
+            Some(Kind::Removed(all))
+        }
+        // Of one key, so of one group.
+        Some(Asked::Place(_) | Asked::Change(_) | Asked::Txn(_)) | None => kinds.into_iter().next(),
+    }
+}
+
+/// Filters, sorts and cuts what was found, in the order in which etcd does it: the limit counts what
+/// the filter leaves. `count` is that of the whole span.
+pub(crate) fn arrange(range: &RangeRead, mut items: Vec<Item>, count: u64) -> Ranged {
+    if range.count_only {
+        return Ranged {
+            count,
+            ..Ranged::default()
+        };
+    }
+    if let Some(filter) = &range.filter {
+        items.retain(|item| passes(filter, item));
+    }
+    sort(range, &mut items);
+    let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);
+    let more = limit > 0 && items.len() > limit;
+    if more {
+        items.truncate(limit);
+    }
+    Ranged { items, count, more }
+}
+
+/// Whether a record lies within a filter's bounds.
+pub(crate) fn passes(filter: &Filter, item: &Item) -> bool {
+    let Some(record) = &item.record else {
+        return true;
+    };
+    let within = |value: u64, min: u64, max: u64| value >= min && (max == 0 || value <= max);
+    within(record.mod_revision, filter.mod_min, filter.mod_max)
+        && within(record.create_revision, filter.create_min, filter.create_max)
+}
+
+fn sort(range: &RangeRead, items: &mut [Item]) {
+    let by = |a: &Item, b: &Item| -> Ordering {
+        let (one, other) = (a.record.as_ref(), b.record.as_ref());
+        let (Some(one), Some(other)) = (one, other) else {
+            return a.key.cmp(&b.key);
+        };
+        match range.target() {
+            Target::Key => a.key.cmp(&b.key),
+            Target::Version => one.version.cmp(&other.version),
+            Target::Create => one.create_revision.cmp(&other.create_revision),
+            Target::Mod => one.mod_revision.cmp(&other.mod_revision),
+            Target::Value => one.value.cmp(&other.value),
+        }
+    };
+    // By key first: equals keep that order, so the answer doesn't depend on which group was first.
+    items.sort_by(|a, b| a.key.cmp(&b.key));
+    match range.order() {
+        Order::Unsorted if range.target() == Target::Key => {}
+        Order::Unsorted | Order::Ascend => items.sort_by(by),
+        Order::Descend => items.sort_by(|a, b| by(b, a)),
+    }
+}
