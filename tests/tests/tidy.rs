@@ -10,7 +10,7 @@ const README_LINES_MAX: usize = 300;
 
 /// Whom each crate may use, of those in this repository. Arrows go one way: pure rooms know nobody, the
 /// three services know each other only through `api`.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("caucus-ring", &[]),
     ("caucus-engine", &[]),
     ("caucus-peer", &[]),
@@ -25,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
         "caucus-placement",
         &["api", "client", "engine", "peer", "raft", "ring"],
     ),
+    ("caucus-etcd", &[]),
     ("caucus-router", &["api", "client", "peer", "ring"]),
     (
         "caucus",

@@ -1,0 +1,20 @@
+//! Compiles the definitions, with no protoc: messages and services for gRPC, and their JSON as etcd's
+//! gateway writes it.
+
+use std::error::Error;
+
+use prost::Message as _;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let files = protox::compile(["mvcc.proto", "rpc.proto"], ["proto"])?;
+    pbjson_build::Builder::new()
+        .register_descriptors(&files.encode_to_vec())?
+        .preserve_proto_field_names()
+        .ignore_unknown_fields()
+        .build(&[".etcdserverpb", ".mvccpb"])?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(files)?;
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! The etcd v3 API: what goes over the wire, how requests are checked, and how JSON becomes gRPC.
+//!
+//! ```text
+//!  gRPC ──▶ tonic's server of a service ──┐
+//!                                         ├──▶ one implementation of its trait (an Arc)
+//!  JSON ──▶ gateway ──────────────────────┘
+//! ```
+//!
+//! Nothing here knows where keys are kept: who implements the traits does.
+
+/// The messages and services of the API.
+// Generated: what needs explaining is explained where a message is used.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    rustdoc::all
+)]
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+    include!(concat!(env!("OUT_DIR"), "/etcdserverpb.serde.rs"));
+}
+
+/// Keys with their values, and events.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+    include!(concat!(env!("OUT_DIR"), "/mvccpb.serde.rs"));
+}
