@@ -28,3 +28,8 @@ pub mod mvccpb {
     tonic::include_proto!("mvccpb");
     include!(concat!(env!("OUT_DIR"), "/mvccpb.serde.rs"));
 }
+
+pub mod check;
+pub mod errors;
+
+pub use errors::Error;
