@@ -31,5 +31,7 @@ pub mod mvccpb {
 
 pub mod check;
 pub mod errors;
+pub mod gateway;
+mod json;
 
 pub use errors::Error;
