@@ -180,7 +180,7 @@ async fn message<I: DeserializeOwned + Default>(
     })?;
     let message = json::parse(&body.to_bytes()).map_err(Status::invalid_argument)?;
     let metadata = metadata(&head.headers);
-    let extensions = tonic::Extensions::from(head.extensions);
+    let extensions = head.extensions;
     Ok(tonic::Request::from_parts(metadata, extensions, message))
 }
 
@@ -265,14 +265,13 @@ fn plain(status: StatusCode, text: &'static str) -> Response {
     response
 }
 
-/// The table every gateway from gRPC to HTTP has.
+/// The table of etcd 3.4's gateway; later ones have 400 for what failed on a precondition.
 fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
         Code::Cancelled => StatusCode::REQUEST_TIMEOUT,
-        Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => {
-            StatusCode::BAD_REQUEST
-        }
+        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::FailedPrecondition => StatusCode::PRECONDITION_FAILED,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
