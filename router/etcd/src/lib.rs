@@ -33,5 +33,7 @@ pub mod check;
 pub mod errors;
 pub mod gateway;
 mod json;
+#[cfg(feature = "testing")]
+pub mod script;
 
 pub use errors::Error;
