@@ -13,6 +13,8 @@
 
 use crate::view::Applied;
 
+/// The revision of a store to which nothing was written yet, as in etcd: the first write makes the next.
+pub(crate) const EMPTY: u64 = 1;
 /// The ceiling rises by this at least.
 const STEP_MIN: u64 = 100_000;
 /// And by this at most, unless one block alone is larger.
@@ -70,10 +72,11 @@ impl Grants {
             // has yet to grant, so it can't be told as "last granted".
             return false;
         }
+        let ceiling = applied.ceiling.0.max(EMPTY);
         self.memory = Some(Memory {
             term,
-            last: applied.ceiling.0,
-            limit: applied.ceiling.0,
+            last: ceiling,
+            limit: ceiling,
             step: STEP_MIN,
             raising: None,
         });

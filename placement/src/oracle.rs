@@ -46,7 +46,7 @@ pub(crate) enum Wanted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Granted {
     Block(Block),
-    Last(u64),
+    Last { revision: u64, term: u64 },
 }
 
 /// Why there is no answer. Nothing was granted; to ask again is safe.
@@ -185,17 +185,20 @@ impl Rounds {
         if !self.grants.confirmed(confirmed.term, || view.applied()) {
             return self.deny(&Denied::NotLeader { leader: None });
         }
-        self.answer();
+        self.answer(confirmed.term);
         self.raise();
     }
 
     /// Answers in the order of arrival, up to the first whose block is too large for the limit.
-    fn answer(&mut self) {
+    fn answer(&mut self, term: u64) {
         let now = (self.clock)();
         while let Some(question) = self.waiting.front() {
             let granted = match question.wanted {
                 Wanted::Block(count) => self.grants.grant(count).map(Granted::Block),
-                Wanted::Last => self.grants.last_granted().map(Granted::Last),
+                Wanted::Last => {
+                    let last = self.grants.last_granted();
+                    last.map(|revision| Granted::Last { revision, term })
+                }
             };
             let Some(granted) = granted else { return };
             let Some(question) = self.waiting.pop_front() else {

@@ -85,7 +85,16 @@ impl Placement {
                     first: block.first,
                     count: block.count,
                 })),
-                Ok(Granted::Last(revision)) => said(Said::LastGranted(LastGrantedIs { revision })),
+                Ok(Granted::Last { revision, term }) => {
+                    let this = this.as_ref();
+                    let leader = this.and_then(|this| this.group.leadership().leader);
+                    said(Said::LastGranted(LastGrantedIs {
+                        revision,
+                        leader: leader.unwrap_or(0),
+                        term,
+                        applied_index: this.map_or(0, |this| this.view.applied().at.index),
+                    }))
+                }
                 Err(Denied::NotLeader { leader }) => match &this {
                     Some(this) => this.not_leader(leader),
                     None => unavailable("it is shut down"),

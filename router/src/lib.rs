@@ -19,6 +19,8 @@ mod attempt;
 mod batch;
 mod compact;
 mod error;
+pub mod etcd;
+mod granted;
 pub mod http;
 mod list;
 mod merge;
@@ -32,6 +34,7 @@ mod session;
 mod txn;
 
 pub use error::{Error, Outcome, Reason};
+pub use granted::PlacementFacts;
 pub use list::{Listing, Page};
 pub use ready::Readiness;
 pub use retry::{Retry, Step, Stumble};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use caucus_api::limits::PAGE_BYTES_MAX;
 use caucus_api::shard::reply::Body as Answer;
 use caucus_api::shard::request::Body;
-use caucus_api::shard::{self, Item, Reply};
+use caucus_api::shard::{self, Filter, Item, Reply};
 use caucus_ring::{GroupId, Revision, VnodeSet};
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep};
@@ -38,6 +38,14 @@ pub struct Listing {
     pub prefix_length: usize,
     /// As of this revision: one snapshot of all groups. `None`: as each group is.
     pub revision: Option<Revision>,
+    /// Only records within these bounds, whatever their keys.
+    pub filter: Option<Filter>,
+    /// Count all keys from `start` on, also those beyond the page and outside the filter.
+    pub count: bool,
+    /// Nothing but the count.
+    pub count_only: bool,
+    /// The hash of all records of the range as well.
+    pub hash: bool,
 }
 
 /// A page of a listing.
@@ -49,6 +57,12 @@ pub struct Page {
     pub next: Option<Bytes>,
     /// All changes up to this revision are in what was read.
     pub revision: Revision,
+    /// Keys of the range, if that was asked for.
+    pub count: u64,
+    /// The sum of the hashes of all records of the range, if that was asked for.
+    pub hash: u64,
+    /// The highest revision below which nothing can be read in some group that was asked.
+    pub compacted: Revision,
 }
 
 impl Router {
@@ -103,7 +117,12 @@ impl Router {
         deadline: Instant,
     ) -> Result<Vec<Reply>, Stop> {
         let vnodes = table.map().route_range(&listing.start, &listing.end);
-        let groups = table.map().split_by_group(&vnodes);
+        let mut groups = table.map().split_by_group(&vnodes);
+        if groups.is_empty() && listing.revision.is_some() {
+            // Whether that revision is kept is told even of a range that can't hold anything.
+            let any = table.groups().iter().find(|group| group.can_serve());
+            groups.extend(any.map(|group| (group.id(), VnodeSet::new())));
+        }
         let parts = groups.len();
         let ask = &|(group, vnodes), at_least| {
             self.list_group(table, group, vnodes, parts, listing, at_least, deadline)
@@ -146,7 +165,10 @@ impl Router {
             prefix_length: listing.prefix_length as u32,
             bytes_max: (PAGE_BYTES_MAX / parts).max(GROUP_BYTES_MIN) as u32,
             revision: listing.revision.map_or(0, |revision| revision.0),
-            ..shard::List::default()
+            filter: listing.filter,
+            count: listing.count,
+            count_only: listing.count_only,
+            hash: listing.hash,
         });
         let retry = Retry::new(false, u64::from(group.0));
         let target = Target::Group(table, group);
@@ -167,9 +189,15 @@ fn newest_item(reply: &Reply) -> Option<u64> {
 fn page(replies: Vec<Reply>, limit: usize, at_least: Revision) -> Result<Page, Error> {
     let revision = replies.iter().map(|reply| reply.revision).min();
     let mut pages = Vec::with_capacity(replies.len());
+    let (mut count, mut hash, mut compacted) = (0, 0_u64, 0);
     for reply in replies {
         match reply.body {
-            Some(Answer::Listed(listed)) => pages.push(listed),
+            Some(Answer::Listed(listed)) => {
+                count += listed.count;
+                hash = hash.wrapping_add(listed.hash);
+                compacted = listed.compacted.max(compacted);
+                pages.push(listed);
+            }
             Some(_) | None => return Err(nonsense(Outcome::Read)),
         }
     }
@@ -178,5 +206,8 @@ fn page(replies: Vec<Reply>, limit: usize, at_least: Revision) -> Result<Page, E
         items: merged.items,
         next: merged.next,
         revision: revision.map_or(at_least, Revision),
+        count,
+        hash,
+        compacted: Revision(compacted),
     })
 }

@@ -105,7 +105,7 @@ mod tests {
         Listed {
             items,
             more,
-            count: 0,
+            ..Listed::default()
         }
     }
 

@@ -1,5 +1,6 @@
 //! The router's metrics: names, units, and handles that are looked up once.
 
+use std::future::Future;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -8,11 +9,17 @@ use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
 };
+use tokio::time::Instant;
+use tonic::{Code, Response, Status};
 
 /// Requests answered, by route, method and status code.
 pub const HTTP_REQUESTS_TOTAL: &str = "caucus_http_requests_total";
 /// From the request's head to its answer.
 pub const HTTP_REQUEST_DURATION_SECONDS: &str = "caucus_http_request_duration_seconds";
+/// Calls of etcd's API, by call and code.
+pub const ETCD_REQUESTS_TOTAL: &str = "caucus_etcd_requests_total";
+/// From a decoded call to its answer.
+pub const ETCD_REQUEST_DURATION_SECONDS: &str = "caucus_etcd_request_duration_seconds";
 /// Client connections.
 pub const HTTP_CONNECTIONS: &str = "caucus_http_connections";
 /// Attempts that failed, by how.
@@ -35,6 +42,8 @@ pub(crate) enum Route {
     Healthz,
     Readyz,
     Metrics,
+    Grpc,
+    Gateway,
     Other,
 }
 
@@ -58,6 +67,8 @@ impl Route {
             Route::Healthz => "/healthz",
             Route::Readyz => "/readyz",
             Route::Metrics => "/metrics",
+            Route::Grpc => "grpc",
+            Route::Gateway => "/v3",
             Route::Other => "other",
         }
     }
@@ -111,6 +122,83 @@ fn method_index(method: &Method) -> usize {
     known.unwrap_or(METHODS.len() - 1)
 }
 
+/// A call of etcd's API: a label of bounded number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EtcdCall {
+    Range,
+    Put,
+    DeleteRange,
+    Txn,
+    Compact,
+    MemberList,
+    Alarm,
+    Status,
+    Defragment,
+    Hash,
+    HashKv,
+}
+
+const ETCD_CALLS: usize = EtcdCall::HashKv as usize + 1;
+/// Codes of gRPC, `OK` first.
+const GRPC_CODES: usize = 17;
+
+impl EtcdCall {
+    fn name(self) -> &'static str {
+        match self {
+            EtcdCall::Range => "Range",
+            EtcdCall::Put => "Put",
+            EtcdCall::DeleteRange => "DeleteRange",
+            EtcdCall::Txn => "Txn",
+            EtcdCall::Compact => "Compact",
+            EtcdCall::MemberList => "MemberList",
+            EtcdCall::Alarm => "Alarm",
+            EtcdCall::Status => "Status",
+            EtcdCall::Defragment => "Defragment",
+            EtcdCall::Hash => "Hash",
+            EtcdCall::HashKv => "HashKV",
+        }
+    }
+}
+
+/// Handles of the metrics of etcd's API, whichever way calls come.
+#[derive(Default)]
+pub(crate) struct EtcdMetrics {
+    calls: [PerCall; ETCD_CALLS],
+}
+
+#[derive(Default)]
+struct PerCall {
+    duration: OnceLock<Histogram>,
+    codes: [OnceLock<Counter>; GRPC_CODES],
+}
+
+impl EtcdMetrics {
+    /// Does what a call asks for, and counts it.
+    pub(crate) async fn measured<T>(
+        &self,
+        call: EtcdCall,
+        work: impl Future<Output = Result<T, Status>>,
+    ) -> Result<Response<T>, Status> {
+        let begun = Instant::now();
+        let done = work.await;
+        let code = done.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        let handles = &self.calls[call as usize];
+        let counter = handles.codes[code as usize % GRPC_CODES].get_or_init(|| {
+            counter!(
+                ETCD_REQUESTS_TOTAL,
+                "call" => call.name(),
+                "code" => format!("{code:?}"),
+            )
+        });
+        counter.increment(1);
+        let duration = handles
+            .duration
+            .get_or_init(|| histogram!(ETCD_REQUEST_DURATION_SECONDS, "call" => call.name()));
+        duration.record(begun.elapsed().as_secs_f64());
+        done.map(Response::new)
+    }
+}
+
 /// Handles of the router's metrics.
 pub(crate) struct RouterMetrics {
     pub(crate) open: Gauge,
@@ -141,6 +229,15 @@ pub fn describe() {
         HTTP_REQUEST_DURATION_SECONDS,
         Unit::Seconds,
         "Time from a request's head to its answer"
+    );
+    describe_counter!(
+        ETCD_REQUESTS_TOTAL,
+        "Calls of etcd's API answered, by call and code"
+    );
+    describe_histogram!(
+        ETCD_REQUEST_DURATION_SECONDS,
+        Unit::Seconds,
+        "Time from a decoded call of etcd's API to its answer"
     );
     describe_gauge!(HTTP_CONNECTIONS, "Open client connections");
     describe_counter!(

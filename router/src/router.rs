@@ -8,7 +8,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use caucus_api::placement::request::Body as Ask;
 use caucus_api::placement::response::Body as Told;
-use caucus_api::placement::{LastGranted, Report, Reported};
+use caucus_api::placement::{Report, Reported};
 use caucus_api::shard::reply::Body as Answer;
 use caucus_api::shard::request::Body;
 use caucus_api::shard::{self, Reply, RequestId, Write};
@@ -18,6 +18,7 @@ use prost::Message;
 use tokio::time::Instant;
 
 use crate::attempt::Target;
+use crate::granted::Granted;
 use crate::metrics::RouterMetrics;
 use crate::retry::Retry;
 use crate::route::Table;
@@ -58,7 +59,8 @@ pub struct Router {
 pub(crate) struct Shared {
     pub(crate) options: RouterOptions,
     links: NodeLinks,
-    placement: PlacementClient,
+    pub(crate) placement: PlacementClient,
+    pub(crate) granted: Granted,
     pub(crate) maps: Maps,
     table: ArcSwapOption<Table>,
     /// Held while a table is made, so that each map's is made once.
@@ -126,6 +128,7 @@ impl Router {
                 options,
                 links,
                 placement,
+                granted: Granted::default(),
                 maps,
                 table: ArcSwapOption::empty(),
                 making: Mutex::new(()),
@@ -204,24 +207,9 @@ impl Router {
         Revision(self.shared.highest.load(Ordering::Relaxed))
     }
 
-    /// The last revision that was granted anywhere, confirmed by the oracle: a read at or above it
-    /// sees all that anyone was told of before.
-    pub async fn last_granted(&self, deadline: Instant) -> Result<Revision, Error> {
-        let question = Ask::LastGranted(LastGranted {});
-        let reason = match self.shared.placement.ask(question, deadline).await {
-            Ok(Told::LastGranted(last)) => return Ok(Revision(last.revision)),
-            Ok(_) => "the oracle answered another question".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        Err(Error {
-            reason: Reason::Unavailable(reason),
-            outcome: Outcome::Read,
-        })
-    }
-
     /// Refuses a revision that was never granted. What was seen in a reply needs no question.
     pub(crate) async fn check_granted(&self, at: Revision, deadline: Instant) -> Result<(), Error> {
-        if at <= self.highest() || at <= self.last_granted(deadline).await? {
+        if at <= self.highest() || at <= self.granted(deadline).await? {
             return Ok(());
         }
         Err(Error {

@@ -4,12 +4,14 @@
 //! opened for vnodes that may hold keys only, and read as the merge needs them.
 
 use bytes::Bytes;
+use caucus_api::arrange::passes;
 use caucus_api::limits::{PAGE_BYTES_MAX, PAGE_KEYS_MAX};
 use caucus_api::shard::{Item, List, Listed};
 use caucus_engine::{Error, Reader, keys};
 use caucus_ring::VnodeSet;
+use prost::Message;
 
-use crate::state::txn::passes;
+use crate::state::record;
 use crate::state::versions::{RangeScan, When};
 
 /// Lists what `list` asks for, in the vnodes asked for.
@@ -30,6 +32,10 @@ pub(crate) fn list(
     let mut bytes = 0;
     while let Some((key, mut record)) = scan.next()? {
         listed.count += 1;
+        if list.hash {
+            let hash = record::hash(&key, &record.encode_to_vec()) as u64;
+            listed.hash = listed.hash.wrapping_add(hash);
+        }
         if list.count_only {
             continue;
         }

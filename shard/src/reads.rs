@@ -323,8 +323,9 @@ impl Reads {
             When::At(at) if self.highest_in(snapshot.as_ref(), storage)? <= at => When::Now,
             when => when,
         };
-        let listed = list::list(snapshot.as_ref(), storage, &occupied, list, when)
+        let mut listed = list::list(snapshot.as_ref(), storage, &occupied, list, when)
             .map_err(engine_failure)?;
+        listed.compacted = self.published.compacted();
         let revisions = listed.items.iter().filter_map(|item| item.record.as_ref());
         let revision = revisions.map(|record| record.mod_revision).max();
         Ok((Body::Listed(listed), revision.unwrap_or(0)))

@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
         &["api", "client", "engine", "peer", "raft", "ring"],
     ),
     ("caucus-etcd", &[]),
-    ("caucus-router", &["api", "client", "peer", "ring"]),
+    ("caucus-router", &["api", "client", "etcd", "peer", "ring"]),
     (
         "caucus",
         &[
@@ -47,6 +47,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "api",
             "client",
             "engine",
+            "etcd",
             "peer",
             "placement",
             "raft",

@@ -11,6 +11,7 @@
 
 mod directory;
 mod dispatch;
+mod facts;
 mod others;
 mod placement;
 mod reports;
@@ -34,7 +35,7 @@ use caucus_peer::{Hello, PROTOCOL_VERSION, Peers, PeersOptions, ServerOptions, T
 use caucus_placement::Placement;
 use caucus_raft::{Host, HostError, HostParts};
 use caucus_ring::NodeId;
-use caucus_router::http::{HttpOptions, serve};
+use caucus_router::http::{Here, HttpOptions, serve};
 use caucus_router::{Router, RouterOptions};
 use caucus_shard::{Server, Shard, ShardParts};
 use tokio::net::TcpListener;
@@ -44,6 +45,7 @@ use tokio_util::task::TaskTracker;
 
 use self::directory::AddressBook;
 use self::dispatch::Dispatch;
+use self::facts::Facts;
 use self::others::Others;
 use self::placement::{Oracle, ask_own};
 use crate::config::{Checked, Role};
@@ -279,8 +281,11 @@ async fn serve_roles(
             shutdown_grace: base.config.shutdown_timeout(),
             ..HttpOptions::default()
         };
-        let text = telemetry.text();
-        serve(client_port, router, options, text, base.shutdown.clone()).await;
+        let here = Here {
+            metrics_text: telemetry.text(),
+            node: Arc::new(Facts::new(node, base.engine.clone())),
+        };
+        serve(client_port, router, options, here, base.shutdown.clone()).await;
     } else {
         base.shutdown.cancelled().await;
     }

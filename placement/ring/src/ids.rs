@@ -91,6 +91,14 @@ pub struct ClusterId(pub [u8; 16]);
 #[error("a cluster id is 32 hexadecimal digits, this is {0:?}")]
 pub struct InvalidClusterId(String);
 
+impl ClusterId {
+    /// Its first eight bytes, for protocols that have no more room.
+    pub fn short(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

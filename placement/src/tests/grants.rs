@@ -4,7 +4,7 @@ use caucus_raft::Position;
 use caucus_ring::Revision;
 use proptest::prelude::*;
 
-use crate::grants::{Block, Grants, Raise};
+use crate::grants::{Block, EMPTY, Grants, Raise};
 use crate::view::Applied;
 
 const STEP: u64 = 100_000;
@@ -21,22 +21,22 @@ fn ready(term: u64, ceiling: u64) -> Grants {
     let mut grants = Grants::default();
     assert!(grants.confirmed(term, || applied(term, ceiling)));
     let raise = grants.raise(0).unwrap();
-    let to = ceiling + STEP;
+    let to = ceiling.max(EMPTY) + STEP;
     assert_eq!(raise, Raise { term, to });
     grants.raised(raise);
     grants
 }
 
 #[test]
-fn the_first_revision_is_one() {
+fn the_first_revision_is_two() {
     let mut grants = Grants::default();
     assert_eq!(grants.grant(1), None, "nothing is confirmed");
     assert_eq!(grants.last_granted(), None);
     let mut grants = ready(1, 0);
-    assert_eq!(grants.last_granted(), Some(0));
-    assert_eq!(grants.grant(3), Some(Block { first: 1, count: 3 }));
-    assert_eq!(grants.grant(1), Some(Block { first: 4, count: 1 }));
-    assert_eq!(grants.last_granted(), Some(4));
+    assert_eq!(grants.last_granted(), Some(EMPTY));
+    assert_eq!(grants.grant(3), Some(Block { first: 2, count: 3 }));
+    assert_eq!(grants.grant(1), Some(Block { first: 5, count: 1 }));
+    assert_eq!(grants.last_granted(), Some(5));
 }
 
 #[test]
@@ -82,7 +82,10 @@ fn a_ceiling_of_a_later_term_makes_no_memory() {
 fn the_limit_rises_only_by_a_raise_of_its_own_term() {
     let mut grants = Grants::default();
     assert!(grants.confirmed(2, || applied(2, 0)));
-    let old = Raise { term: 1, to: STEP };
+    let old = Raise {
+        term: 1,
+        to: EMPTY + STEP,
+    };
     grants.raised(old);
     grants.raise_failed(old);
     assert_eq!(grants.grant(1), None);
@@ -100,12 +103,12 @@ fn the_ceiling_rises_before_it_is_reached() {
     assert_eq!(grants.raise(0), None, "half is left");
     grants.grant(1);
     let raise = grants.raise(0).unwrap();
-    assert_eq!(raise.to, STEP / 2 + 1 + STEP);
+    assert_eq!(raise.to, EMPTY + STEP / 2 + 1 + STEP);
     // Much was used meanwhile, so the next step is larger.
     grants.grant(40_000);
     grants.raised(raise);
     let raise = grants.raise(STEP).unwrap();
-    assert_eq!(raise.to, STEP / 2 + 1 + 40_000 + 400_000);
+    assert_eq!(raise.to, EMPTY + STEP / 2 + 1 + 40_000 + 400_000);
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn a_block_larger_than_a_step_is_granted_whole() {
     assert_eq!(grants.grant(count), None);
     let raise = grants.raise(count.into()).unwrap();
     grants.raised(raise);
-    assert_eq!(grants.grant(count), Some(Block { first: 1, count }));
+    assert_eq!(grants.grant(count), Some(Block { first: 2, count }));
 }
 
 #[test]

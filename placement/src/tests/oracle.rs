@@ -40,12 +40,12 @@ async fn a_restarted_replica_goes_on_above_its_ceiling() {
     let engine = MemoryEngine::new();
     let members = start(std::slice::from_ref(&engine), 1).await;
     let client_before = client(&members);
-    assert_eq!(last_granted(&client_before).await, 0);
-    assert_eq!(block(&client_before, 5).await, 1);
-    assert_eq!(block(&client_before, 1).await, 6);
-    assert_eq!(last_granted(&client_before).await, 6);
+    assert_eq!(last_granted(&client_before).await, 1);
+    assert_eq!(block(&client_before, 5).await, 2);
+    assert_eq!(block(&client_before, 1).await, 7);
+    assert_eq!(last_granted(&client_before).await, 7);
     // Larger than what is left: it waits for the log.
-    assert_eq!(block(&client_before, 500_000).await, 7);
+    assert_eq!(block(&client_before, 500_000).await, 8);
     for member in members.into_values() {
         let mut leadership = member.group.watch_leadership();
         member.stop().await;
@@ -56,7 +56,7 @@ async fn a_restarted_replica_goes_on_above_its_ceiling() {
     let members = start(&[engine], 1).await;
     let client = client(&members);
     let last = last_granted(&client).await;
-    assert!(last >= 500_006, "{last}");
+    assert!(last >= 500_007, "{last}");
     assert_eq!(block(&client, 1).await, last + 1);
     let catalog = members[&1].placement.view().catalog();
     assert_eq!(

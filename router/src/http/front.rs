@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use super::payload::Payload;
 use super::problem::{Code, Problem};
 use super::reply::Answer;
-use super::{MetricsText, batch, compact, kv, listing, operator, probes, txn};
+use super::{Here, MetricsText, batch, compact, kv, listing, operator, probes, txn};
 use crate::Router;
+use crate::etcd::{EtcdOptions, Mount, mount};
 use crate::metrics::{HttpMetrics, Route};
 
 /// The body of an answer: nearly always one buffer.
@@ -29,6 +30,7 @@ const KEY_PREFIX: &str = "/v1/kv/";
 /// Answers all requests of all connections.
 pub(super) struct Front {
     router: Router,
+    etcd: Mount,
     cold: TowerToHyperService<axum::Router>,
     metrics: HttpMetrics,
     body_timeout: Duration,
@@ -44,14 +46,16 @@ pub(super) struct Cold {
 impl Front {
     pub(super) fn new(
         router: Router,
-        metrics_text: MetricsText,
+        here: Here,
         body_timeout: Duration,
+        etcd: EtcdOptions,
     ) -> Arc<Front> {
         let cold = Cold {
             router: router.clone(),
-            metrics_text,
+            metrics_text: here.metrics_text,
         };
         Arc::new(Front {
+            etcd: Mount::new(router.clone(), here.node, etcd),
             router,
             cold: TowerToHyperService::new(cold_routes(cold)),
             metrics: HttpMetrics::default(),
@@ -62,8 +66,11 @@ impl Front {
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
-        let mut payload = Payload::new(body, self.body_timeout);
         let route = route(&parts);
+        if let Route::Grpc | Route::Gateway = route {
+            return self.answer_etcd(route, parts, body, started).await;
+        }
+        let mut payload = Payload::new(body, self.body_timeout);
         let answered = match route {
             Route::Key => {
                 let path_key = parts.uri.path().strip_prefix(KEY_PREFIX);
@@ -78,6 +85,8 @@ impl Front {
             | Route::Healthz
             | Route::Readyz
             | Route::Metrics
+            | Route::Grpc
+            | Route::Gateway
             | Route::Other => {
                 let usable = payload.drain().await;
                 return self.answer_cold(route, parts, usable, started).await;
@@ -91,6 +100,27 @@ impl Front {
         self.metrics
             .record(route, &parts.method, answer.status(), started.elapsed());
         answer.map(Either::Left)
+    }
+
+    async fn answer_etcd(
+        &self,
+        route: Route,
+        parts: Parts,
+        body: Incoming,
+        started: Instant,
+    ) -> Response<Body> {
+        let method = parts.method.clone();
+        let request = Request::from_parts(parts, body);
+        let answer = match route {
+            Route::Grpc => self.etcd.grpc(request).await,
+            _ => {
+                let limit = self.body_timeout + self.router.options().timeout_max;
+                self.etcd.json(request, limit).await
+            }
+        };
+        self.metrics
+            .record(route, &method, answer.status(), started.elapsed());
+        answer.map(Either::Right)
     }
 
     async fn answer_cold(
@@ -120,6 +150,12 @@ fn route(parts: &Parts) -> Route {
     let path = parts.uri.path();
     if path.starts_with(KEY_PREFIX) {
         return Route::Key;
+    }
+    if mount::is_grpc(parts) {
+        return Route::Grpc;
+    }
+    if mount::is_gateway(path) {
+        return Route::Gateway;
     }
     match path {
         "/v1/kv" => {

@@ -75,7 +75,7 @@ async fn get(
     let raw = params.flag("raw")?;
     let deadline = Instant::now() + params.timeout(parts, router.options())?;
     let at_least = if params.wants_global()? {
-        router.last_granted(deadline).await?
+        router.granted(deadline).await?
     } else {
         Revision(0)
     };

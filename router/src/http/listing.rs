@@ -44,7 +44,7 @@ pub(super) async fn handle(router: &Router, parts: &Parts) -> Result<Answer, Pro
     let deadline = Instant::now() + params.timeout(parts, router.options())?;
     // All groups at one revision, and so are the pages that follow.
     if params.wants_global()? && listing.revision.is_none() {
-        listing.revision = Some(router.last_granted(deadline).await?);
+        listing.revision = Some(router.granted(deadline).await?);
     }
     let page = router.list(&listing, Revision(0), deadline).await?;
     let mut answer = reply::json(StatusCode::OK, page_json(&page, &listing));
@@ -89,6 +89,7 @@ fn listing(params: &Params<'_>) -> Result<Listing, Problem> {
         delimiter,
         prefix_length: prefix.len(),
         revision,
+        ..Listing::default()
     })
 }
 

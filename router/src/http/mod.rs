@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  serve ─▶ connection ─▶ Front ─┬─ /v1/kv, /v1/kv/{key}, /v1/batch, … ─▶ handlers, called directly
+//!                                ├─ gRPC, /v3/… ─▶ etcd's API
 //!                                └─ all else ─▶ axum
 //! ```
 //!
@@ -28,4 +29,4 @@ mod serve;
 mod txn;
 
 pub use problem::{Code, Problem};
-pub use serve::{HttpOptions, MetricsText, serve};
+pub use serve::{Here, HttpOptions, MetricsText, serve};

@@ -19,10 +19,20 @@ use tokio_util::task::TaskTracker;
 
 use super::front::Front;
 use crate::Router;
+use crate::etcd::{EtcdOptions, NodeFacts};
 use crate::metrics::HTTP_CONNECTIONS;
 
 /// Gives what `/metrics` answers.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What only the node knows that serves.
+#[derive(Clone)]
+pub struct Here {
+    /// Its metrics.
+    pub metrics_text: MetricsText,
+    /// Itself.
+    pub node: Arc<dyn NodeFacts>,
+}
 
 /// Settings of the client port.
 #[derive(Debug, Clone)]
@@ -37,6 +47,8 @@ pub struct HttpOptions {
     pub streams_max: u32,
     /// Requests that are under way at shutdown have this long to end.
     pub shutdown_grace: Duration,
+    /// Of etcd's API.
+    pub etcd: EtcdOptions,
 }
 
 impl Default for HttpOptions {
@@ -47,6 +59,7 @@ impl Default for HttpOptions {
             body_timeout: Duration::from_secs(30),
             streams_max: 1024,
             shutdown_grace: Duration::from_secs(10),
+            etcd: EtcdOptions::default(),
         }
     }
 }
@@ -56,10 +69,10 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     options: HttpOptions,
-    metrics_text: MetricsText,
+    here: Here,
     shutdown: CancellationToken,
 ) {
-    let front = Front::new(router, metrics_text, options.body_timeout);
+    let front = Front::new(router, here, options.body_timeout, options.etcd);
     let builder = Arc::new(builder(&options));
     let options = Arc::new(options);
     let permits = Arc::new(Semaphore::new(options.connections_max));

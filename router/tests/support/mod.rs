@@ -15,8 +15,10 @@ use caucus_ring::{
     ClusterId, ClusterMap, Epoch, Group, GroupId, GroupState, MapContent, Node, NodeId, Replica,
     ReplicaId, ReplicaRole, Roles, Rules,
 };
-use caucus_router::http::{HttpOptions, serve};
+use caucus_router::etcd::{Database, NodeFacts};
+use caucus_router::http::{Here, HttpOptions, serve};
 use caucus_router::{Router, RouterOptions};
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,23 @@ pub struct Door {
     addr: String,
     stop: CancellationToken,
     task: JoinHandle<()>,
+}
+
+/// A node without a database.
+struct NoFacts;
+
+impl NodeFacts for NoFacts {
+    fn node(&self) -> NodeId {
+        NODE
+    }
+
+    fn database(&self) -> Database {
+        Database::default()
+    }
+
+    fn defragment(&self) -> BoxFuture<'static, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
 }
 
 /// Groups `1..=GROUPS`, all on one node, vnodes dealt out in turn.
@@ -100,8 +119,11 @@ impl Door {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
-        let text = Arc::new(|| "caucus_test 1\n".to_owned());
-        let serving = serve(listener, router.clone(), http, text, stop.clone());
+        let here = Here {
+            metrics_text: Arc::new(|| "caucus_test 1\n".to_owned()),
+            node: Arc::new(NoFacts),
+        };
+        let serving = serve(listener, router.clone(), http, here, stop.clone());
         Door {
             groups,
             router,

@@ -15,6 +15,7 @@ pub mod placement {
     include!(concat!(env!("OUT_DIR"), "/caucus.placement.rs"));
 }
 
+pub mod arrange;
 mod failure;
 mod groups;
 pub mod limits;

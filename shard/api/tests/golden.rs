@@ -263,7 +263,7 @@ fn replies() {
             },
         ],
         more: true,
-        count: 0,
+        ..Listed::default()
     };
     let hashed = Hashed {
         index: 40,

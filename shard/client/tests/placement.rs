@@ -46,7 +46,10 @@ fn error(code: Code, leader_addr: &str) -> Answer {
 }
 
 fn last_granted(revision: u64) -> Answer {
-    Answer::LastGranted(LastGrantedIs { revision })
+    Answer::LastGranted(LastGrantedIs {
+        revision,
+        ..LastGrantedIs::default()
+    })
 }
 
 /// Asks in the background; the test plays the servers meanwhile.

@@ -96,6 +96,10 @@ pub trait Engine: Reader + Send + Sync + 'static {
     /// A consistent view of both spaces as they are now.
     fn snapshot(&self) -> Arc<dyn Snapshot>;
 
+    /// Rewrite all data files, so that what was deleted takes no space any more. Blocks, and may take as
+    /// long as there is data; needs room for the new files beside the old ones.
+    fn compact(&self) -> Result<()>;
+
     /// Whether there is room for user writes. Cheap: looked up at most every 100 ms.
     fn space(&self) -> SpaceState;
 

@@ -19,7 +19,7 @@ mod machine;
 mod number;
 mod ownership;
 mod published;
-mod record;
+pub(crate) mod record;
 #[cfg(test)]
 mod tests;
 mod transact;

@@ -130,7 +130,7 @@ pub(crate) fn decode(bytes: Bytes) -> Result<Record, caucus_engine::Error> {
 }
 
 /// The share of one live record in its vnode's hash.
-pub(super) fn hash(key: &[u8], record: &[u8]) -> u128 {
+pub(crate) fn hash(key: &[u8], record: &[u8]) -> u128 {
     let mut hash = Xxh3::new();
     hash.update(&(key.len() as u32).to_le_bytes());
     hash.update(key);

@@ -96,6 +96,14 @@ impl Engine for RocksEngine {
         Arc::new(RocksSnapshot::new(Arc::clone(&self.store)))
     }
 
+    fn compact(&self) -> Result<()> {
+        for space in Space::ALL {
+            self.store.compact(space)?;
+        }
+        self.store.refresh_space();
+        Ok(())
+    }
+
     fn space(&self) -> SpaceState {
         self.store.space()
     }

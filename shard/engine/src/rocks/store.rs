@@ -6,8 +6,8 @@ use super::{failure, format};
 use crate::error::{Error, Result};
 use crate::{Op, Space, SpaceState, Stats, WriteBatch};
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, ErrorKind, WriteOptions,
-    properties,
+    BottommostLevelCompaction, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB,
+    ErrorKind, WriteOptions, properties,
 };
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
@@ -226,6 +226,18 @@ impl Store {
             self.db
                 .compact_range_cf_opt(family, Some(first), Some(last), &options);
         }
+        Ok(())
+    }
+
+    /// Rewrite all of a space, its lowest level too.
+    pub(super) fn compact(&self, space: Space) -> Result<()> {
+        let family = self.family(space)?;
+        self.db.flush_cf(family).map_err(failure)?;
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+        let (all, end): (Option<&[u8]>, Option<&[u8]>) = (None, None);
+        self.db.compact_range_cf_opt(family, all, end, &options);
         Ok(())
     }
 

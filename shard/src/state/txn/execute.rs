@@ -1,6 +1,7 @@
 //! The operations of a transaction.
 
 use bytes::Bytes;
+use caucus_api::arrange::part;
 use caucus_api::limits::{NUMBER_TYPE, VALUE_BYTES_MAX};
 use caucus_api::shard::answer::Answer as Kind;
 use caucus_api::shard::change::By;
@@ -11,7 +12,6 @@ use caucus_api::shard::{
     Removed, Txn,
 };
 
-use super::merge::arrange;
 use super::tree::{self, Step};
 use super::view::{Trouble, View};
 use crate::state::number;
@@ -42,11 +42,10 @@ fn check(step: &Step<'_>, view: &View<'_>) -> Result<(), Trouble> {
                 view.collect(span, None)?;
             }
         }
-        Some(Asked::Place(place)) if place.keep_value || place.keep_lease => {
-            if let Some(vnode) = view.mine(&place.key)
-                && view.get(vnode, &place.key)?.is_none()
-            {
-                return Err(Trouble::problem(ProblemKind::KeyNotFound));
+        Some(Asked::Place(place)) => {
+            if let Some(vnode) = view.mine(&place.key) {
+                let old = view.get(vnode, &place.key)?;
+                may_put(place, old.as_ref()).map_err(Trouble::problem)?;
             }
         }
         Some(Asked::Change(change)) => {
@@ -55,9 +54,20 @@ fn check(step: &Step<'_>, view: &View<'_>) -> Result<(), Trouble> {
                 changed_value(change, old.as_ref()).map_err(Trouble::problem)?;
             }
         }
-        Some(Asked::Place(_) | Asked::Txn(_)) | None => {}
+        Some(Asked::Txn(_)) | None => {}
     }
     Ok(())
+}
+
+fn may_put(place: &Place, old: Option<&Record>) -> Result<(), ProblemKind> {
+    if old.is_none() && (place.keep_value || place.keep_lease) {
+        return Err(ProblemKind::KeyNotFound);
+    }
+    // There are no leases yet.
+    match !place.keep_lease && place.put.as_ref().is_some_and(|put| put.lease != 0) {
+        true => Err(ProblemKind::LeaseNotFound),
+        false => Ok(()),
+    }
 }
 
 /// Executes this group's part of the operations on a path: one answer each, empty for those that are
@@ -95,7 +105,7 @@ fn read(range: &RangeRead, view: &View<'_>) -> Result<Ranged, Trouble> {
         key,
         record: Some(record),
     });
-    Ok(arrange(range, items.collect(), count))
+    Ok(part(range, items.collect(), count))
 }
 
 fn put(place: &Place, view: &mut View<'_>) -> Result<Option<Placed>, Trouble> {
@@ -103,9 +113,7 @@ fn put(place: &Place, view: &mut View<'_>) -> Result<Option<Placed>, Trouble> {
         return Ok(None);
     };
     let old = view.get(vnode, &place.key)?;
-    if old.is_none() && (place.keep_value || place.keep_lease) {
-        return Err(Trouble::problem(ProblemKind::KeyNotFound));
-    }
+    may_put(place, old.as_ref()).map_err(Trouble::problem)?;
     let mut put = place.put.clone().unwrap_or_default();
     if let Some(old) = &old {
         if place.keep_value {

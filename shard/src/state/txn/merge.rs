@@ -1,12 +1,10 @@
 //! The parts that groups give to one answer.
 
-use std::cmp::Ordering;
-
 use bytes::Bytes;
+use caucus_api::arrange::arrange;
 use caucus_api::shard::answer::Answer as Kind;
 use caucus_api::shard::operation::Operation as Asked;
-use caucus_api::shard::range_read::{Order, Target};
-use caucus_api::shard::{Answer, Compared, Filter, Item, Part, RangeRead, Ranged, Removed, Txn};
+use caucus_api::shard::{Answer, Compared, Part, Removed, Txn};
 
 use super::tree;
 
@@ -73,59 +71,5 @@ fn merge(asked: Option<&Asked>, kinds: Vec<Kind>) -> Option<Kind> {
         }
         // Of one key, so of one group.
         Some(Asked::Place(_) | Asked::Change(_) | Asked::Txn(_)) | None => kinds.into_iter().next(),
-    }
-}
-
-/// Filters, sorts and cuts what was found, in the order in which etcd does it: the limit counts what
-/// the filter leaves. `count` is that of the whole span.
-pub(crate) fn arrange(range: &RangeRead, mut items: Vec<Item>, count: u64) -> Ranged {
-    if range.count_only {
-        return Ranged {
-            count,
-            ..Ranged::default()
-        };
-    }
-    if let Some(filter) = &range.filter {
-        items.retain(|item| passes(filter, item));
-    }
-    sort(range, &mut items);
-    let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);
-    let more = limit > 0 && items.len() > limit;
-    if more {
-        items.truncate(limit);
-    }
-    Ranged { items, count, more }
-}
-
-/// Whether a record lies within a filter's bounds.
-pub(crate) fn passes(filter: &Filter, item: &Item) -> bool {
-    let Some(record) = &item.record else {
-        return true;
-    };
-    let within = |value: u64, min: u64, max: u64| value >= min && (max == 0 || value <= max);
-    within(record.mod_revision, filter.mod_min, filter.mod_max)
-        && within(record.create_revision, filter.create_min, filter.create_max)
-}
-
-fn sort(range: &RangeRead, items: &mut [Item]) {
-    let by = |a: &Item, b: &Item| -> Ordering {
-        let (one, other) = (a.record.as_ref(), b.record.as_ref());
-        let (Some(one), Some(other)) = (one, other) else {
-            return a.key.cmp(&b.key);
-        };
-        match range.target() {
-            Target::Key => a.key.cmp(&b.key),
-            Target::Version => one.version.cmp(&other.version),
-            Target::Create => one.create_revision.cmp(&other.create_revision),
-            Target::Mod => one.mod_revision.cmp(&other.mod_revision),
-            Target::Value => one.value.cmp(&other.value),
-        }
-    };
-    // By key first: equals keep that order, so the answer doesn't depend on which group was first.
-    items.sort_by(|a, b| a.key.cmp(&b.key));
-    match range.order() {
-        Order::Unsorted if range.target() == Target::Key => {}
-        Order::Unsorted | Order::Ascend => items.sort_by(by),
-        Order::Descend => items.sort_by(|a, b| by(b, a)),
     }
 }

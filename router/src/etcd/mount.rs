@@ -1,0 +1,110 @@
+//! Where requests of etcd's clients are told from others.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use caucus_etcd::etcdserverpb::cluster_server::ClusterServer;
+use caucus_etcd::etcdserverpb::kv_server::KvServer;
+use caucus_etcd::etcdserverpb::maintenance_server::MaintenanceServer;
+use caucus_etcd::gateway;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
+use tonic::Status;
+use tonic::codegen::Service;
+
+use super::maintenance::VERSION;
+use super::{Etcd, EtcdOptions, NodeFacts};
+use crate::Router;
+use crate::metrics::EtcdMetrics;
+
+/// All of the API, ready to be called.
+pub(crate) struct Mount {
+    kv: KvServer<Etcd>,
+    cluster: ClusterServer<Etcd>,
+    maintenance: MaintenanceServer<Etcd>,
+    gateway: TowerToHyperService<axum::Router>,
+}
+
+impl Mount {
+    pub(crate) fn new(router: Router, node: Arc<dyn NodeFacts>, options: EtcdOptions) -> Mount {
+        let etcd = Arc::new(Etcd {
+            router,
+            node,
+            options,
+            metrics: EtcdMetrics::default(),
+        });
+        let limit = gateway::MAX_MESSAGE_BYTES;
+        let kv = KvServer::from_arc(etcd.clone()).max_decoding_message_size(limit);
+        let kv = kv.max_encoding_message_size(usize::MAX);
+        let cluster = ClusterServer::from_arc(etcd.clone());
+        let maintenance = MaintenanceServer::from_arc(etcd.clone());
+        let gateway = gateway::router(etcd).route("/version", get(version));
+        Mount {
+            kv,
+            cluster,
+            maintenance,
+            gateway: TowerToHyperService::new(gateway),
+        }
+    }
+
+    /// Answers a gRPC call.
+    pub(crate) async fn grpc(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path();
+        let service = path.split('/').nth(1).unwrap_or_default();
+        match service {
+            "etcdserverpb.KV" => called(self.kv.clone(), request).await,
+            "etcdserverpb.Cluster" => called(self.cluster.clone(), request).await,
+            "etcdserverpb.Maintenance" => called(self.maintenance.clone(), request).await,
+            unknown => {
+                let unknown: String = unknown.chars().take(64).collect();
+                let status = Status::unimplemented(format!("unknown service {unknown}"));
+                status.into_http::<tonic::body::Body>().map(Body::new)
+            }
+        }
+    }
+
+    /// Answers a request of the JSON gateway; one whose body doesn't end within the limit is given up.
+    pub(crate) async fn json(&self, request: Request<Incoming>, limit: Duration) -> Response<Body> {
+        let called = timeout(limit, self.gateway.call(request.map(Body::new)));
+        match called.await {
+            Ok(Ok(answer)) => answer,
+            Err(Elapsed { .. }) => {
+                (StatusCode::REQUEST_TIMEOUT, "Request Timeout\n").into_response()
+            }
+        }
+    }
+}
+
+async fn called<S>(mut service: S, request: Request<Incoming>) -> Response<Body>
+where
+    S: Service<Request<Incoming>, Response = Response<tonic::body::Body>, Error = Infallible>,
+{
+    let Ok(answer) = service.call(request).await;
+    answer.map(Body::new)
+}
+
+/// Whether a request is gRPC.
+pub(crate) fn is_grpc(parts: &Parts) -> bool {
+    let kind = parts.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    kind.is_some_and(|kind| kind.starts_with(b"application/grpc"))
+}
+
+/// Whether a path belongs to the gateway.
+pub(crate) fn is_gateway(path: &str) -> bool {
+    path.starts_with("/v3/") || path == "/version"
+}
+
+async fn version() -> impl IntoResponse {
+    let text = format!(r#"{{"etcdserver":"{VERSION}","etcdcluster":"{VERSION}"}}"#);
+    ([(CONTENT_TYPE, "application/json")], text)
+}
