@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 /// A finite system: a state, and what can happen in it.
 pub(crate) trait Model: Sync {
+    /// Without fields of type `usize`: fingerprints leave them out.
     type State: Copy + Hash + Send + Sync;
     type Action: Debug;
     fn init(&self) -> Self::State;
@@ -100,6 +101,10 @@ impl Hasher for Fingerprint {
     }
     /// Lengths of arrays: always the same in one type.
     fn write_usize(&mut self, _: usize) {}
+    /// Which variant of an enum.
+    fn write_isize(&mut self, variant: isize) {
+        self.write_u8(variant as u8);
+    }
 }
 
 fn fingerprint<S: Hash>(state: &S) -> u64 {

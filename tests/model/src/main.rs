@@ -1,8 +1,10 @@
 //! Explicit-state models of the protocols between groups: revisions, transactions, reads, watches, moves,
 //! leases. Each rule has a case that fails without it; see `README.md`.
 
+mod attempts;
 mod case;
 mod checker;
+mod entries;
 mod lease;
 mod oracle;
 mod store;
@@ -10,7 +12,13 @@ mod store;
 use case::Case;
 
 fn cases() -> Vec<Case> {
-    let families = [oracle::cases(), store::cases(), lease::cases()];
+    let families = [
+        oracle::cases(),
+        store::cases(),
+        lease::cases(),
+        entries::cases(),
+        attempts::cases(),
+    ];
     families.into_iter().flatten().collect()
 }
 
@@ -53,6 +61,16 @@ mod tests {
     #[test]
     fn lease() {
         run(&lease::cases());
+    }
+
+    #[test]
+    fn entries() {
+        run(&entries::cases());
+    }
+
+    #[test]
+    fn attempts() {
+        run(&attempts::cases());
     }
 
     #[test]
