@@ -7,6 +7,8 @@ mod checker;
 mod entries;
 mod lease;
 mod oracle;
+mod ranges;
+mod requests;
 mod store;
 
 use case::Case;
@@ -18,6 +20,8 @@ fn cases() -> Vec<Case> {
         lease::cases(),
         entries::cases(),
         attempts::cases(),
+        requests::cases(),
+        ranges::cases(),
     ];
     families.into_iter().flatten().collect()
 }
@@ -71,6 +75,16 @@ mod tests {
     #[test]
     fn attempts() {
         run(&attempts::cases());
+    }
+
+    #[test]
+    fn requests() {
+        run(&requests::cases());
+    }
+
+    #[test]
+    fn ranges() {
+        run(&ranges::cases());
     }
 
     #[test]
