@@ -5,6 +5,7 @@ mod attempts;
 mod case;
 mod checker;
 mod entries;
+mod history;
 mod lease;
 mod oracle;
 mod ranges;
@@ -22,6 +23,7 @@ fn cases() -> Vec<Case> {
         attempts::cases(),
         requests::cases(),
         ranges::cases(),
+        history::cases(),
     ];
     families.into_iter().flatten().collect()
 }
@@ -85,6 +87,11 @@ mod tests {
     #[test]
     fn ranges() {
         run(&ranges::cases());
+    }
+
+    #[test]
+    fn history() {
+        run(&history::cases());
     }
 
     #[test]
