@@ -57,9 +57,11 @@ impl Hasher for Identity {
     fn finish(&self) -> u64 {
         self.0
     }
+
     fn write(&mut self, _: &[u8]) {
         unreachable!("only u64 is hashed")
     }
+
     fn write_u64(&mut self, value: u64) {
         self.0 = value;
     }
@@ -94,11 +96,13 @@ impl Hasher for Fingerprint {
             (self.word, self.bits) = (0, 0);
         }
     }
+
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.write_u8(*byte);
         }
     }
+
     /// Lengths of arrays: always the same in one type.
     fn write_usize(&mut self, _: usize) {}
     /// Which variant of an enum.
@@ -129,6 +133,7 @@ impl Seen {
     fn new() -> Seen {
         Seen((0..SHARDS).map(|_| Mutex::default()).collect())
     }
+
     /// Whether it is new.
     fn insert(&self, print: u64, parent: u64) -> bool {
         let mut shard = self.0[(print >> 58) as usize].lock().expect("no panics");
@@ -140,6 +145,7 @@ impl Seen {
             }
         }
     }
+
     fn parent(&self, print: u64) -> u64 {
         self.0[(print >> 58) as usize].lock().expect("no panics")[&print]
     }

@@ -1,5 +1,6 @@
-//! Model A: the revision oracle. Two nodes, up to three terms; leaders of all terms go on acting on what they
+//! Model A: the revision oracle. Two nodes, up to four terms; leaders of all terms go on acting on what they
 //! remember; a deposed one can't commit and can't get a quorum's confirmation.
+
 use crate::case::{Case, Expected::*, cases};
 use crate::checker::Model;
 
@@ -13,25 +14,30 @@ pub(crate) struct Flags {
     pub(crate) assign_first: bool,
     /// Wrong: a re-elected node goes on from its old memory.
     pub(crate) mem_kept: bool,
-    /// Wrong: starts at the ceiling it had applied when elected, before its own no-op.
+    /// Wrong: starts at the ceiling it had applied when elected, before its own blank entry.
     pub(crate) stale_ceiling: bool,
     /// Wrong: grants under a ceiling that is proposed, not committed.
     pub(crate) eager_raise: bool,
-    /// Wrong: a confirmation won in an old term is used after re-election of the same node.
+    /// Variant, which holds: a confirmation won in an old term is used after re-election of the same node.
     pub(crate) old_replies: bool,
 }
+
 pub(crate) struct Oracle {
+    /// Choices of the protocol.
     pub(crate) f: Flags,
     /// Block size by request; 0 asks for a read revision.
     pub(crate) want: [u8; N],
+    /// Leaders, one after the other.
     pub(crate) terms: u8,
     /// How far each raise goes.
     pub(crate) step: u8,
 }
+
 const T: usize = 4;
 pub(crate) const N: usize = 4;
 #[derive(Clone, Copy, Hash)]
 pub(crate) struct Lead {
+    /// The next revision to grant.
     next: u8,
     /// Ceiling known committed.
     known: u8,
@@ -42,25 +48,39 @@ pub(crate) struct Lead {
     /// 0 none, 1 begun, 2 confirmed by a quorum.
     round: u8,
 }
+
 #[derive(Clone, Copy, Hash)]
 pub(crate) struct Req {
     /// 0 idle 1 sent 2 arrived 3 in round 5 answered 6 done.
     ph: u8,
+    /// Of the leader that has it.
     term: u8,
+    /// What was complete when it was sent.
     floor: u8,
+    /// The first revision granted.
     rev: u8,
 }
+
 #[derive(Clone, Copy, Hash)]
 pub(crate) struct St {
+    /// What is violated, 0 for nothing.
     bad: u8,
+    /// The newest term.
     cur: u8,
+    /// The ceiling committed.
     ceil: u8,
+    /// The one before.
     prev: u8,
+    /// The highest of what is complete.
     rt: u8,
+    /// The leaders, by term.
     l: [Lead; T],
+    /// The requests.
     r: [Req; N],
+    /// Revisions granted.
     used: [u8; 32],
 }
+
 #[derive(Debug)]
 #[expect(dead_code, reason = "printed in counterexamples")]
 pub(crate) enum Act {
@@ -75,6 +95,7 @@ pub(crate) enum Act {
     FinishRound(u8),
     Receive { req: u8, rev: u8 },
 }
+
 impl Oracle {
     fn assign(&self, s: &mut St, t: usize, i: usize) -> bool {
         let n = self.want[i];
@@ -95,6 +116,7 @@ impl Oracle {
         l.next += n;
         true
     }
+
     fn answer(&self, s: &mut St, i: usize) {
         let (rev, n) = (s.r[i].rev, self.want[i]);
         for k in 0..n {
@@ -109,6 +131,7 @@ impl Oracle {
         s.r[i].ph = 5;
     }
 }
+
 impl Model for Oracle {
     type State = St;
     type Action = Act;
@@ -136,6 +159,7 @@ impl Model for Oracle {
             used: [0; 32],
         }
     }
+
     fn violation(&self, s: &St) -> Option<&'static str> {
         [
             None,
@@ -144,11 +168,13 @@ impl Model for Oracle {
             Some("a read revision below an acknowledged one"),
         ][s.bad as usize]
     }
+
     fn terminal(&self, s: &St) -> Option<&'static str> {
         s.r.iter()
             .any(|r| r.ph != 6)
             .then_some("a request is never answered")
     }
+
     fn next(&self, s: &St, out: &mut Vec<(Act, St)>) {
         if s.cur + 1 < self.terms {
             out.push(self.elect(s));
@@ -162,6 +188,7 @@ impl Model for Oracle {
         }
     }
 }
+
 impl Oracle {
     fn elect(&self, s: &St) -> (Act, St) {
         let f = &self.f;
@@ -199,6 +226,7 @@ impl Oracle {
         }
         (Act::Elect(n.cur), n)
     }
+
     fn lead(&self, s: &St, t: usize, out: &mut Vec<(Act, St)>) {
         let f = &self.f;
         let l = s.l[t];
@@ -241,6 +269,7 @@ impl Oracle {
             out.push((Act::QuorumConfirms(t as u8), n));
         }
     }
+
     fn finish_round(&self, s: &St, t: usize, out: &mut Vec<(Act, St)>) {
         let (f, l) = (&self.f, s.l[t]);
         if l.round == 2 {
@@ -263,6 +292,7 @@ impl Oracle {
             }
         }
     }
+
     fn request(&self, s: &St, i: usize, out: &mut Vec<(Act, St)>) {
         let f = &self.f;
         let r = s.r[i];

@@ -1,4 +1,5 @@
 //! What entries of the home group and of the groups with keys do.
+
 use super::*;
 
 impl Lease {
@@ -11,6 +12,7 @@ impl Lease {
         n.qn += 1;
         Some(n)
     }
+
     pub(crate) fn gpush(&self, s: &St, g: usize, e: E) -> Option<St> {
         let mut n = *s;
         let q = &mut n.g[g];
@@ -21,11 +23,13 @@ impl Lease {
         q.qn += 1;
         Some(n)
     }
+
     pub(crate) fn visible(&self, s: &mut St) {
         if s.st == 3 && s.g.iter().any(|g| g.key != 0) {
             s.bad = 1;
         }
     }
+
     pub(crate) fn home_apply(&self, s: &mut St, e: E) {
         match e.kind {
             BEGIN => {
@@ -76,6 +80,7 @@ impl Lease {
             _ => unreachable!(),
         }
     }
+
     pub(crate) fn group_apply(&self, s: &mut St, g: usize, e: E) {
         let frozen = g == 0 && s.mv >= 1;
         let q = &mut s.g[g];

@@ -1,4 +1,5 @@
 //! The cases of leases.
+
 use super::*;
 use crate::case::Expected::*;
 use crate::case::{Case, cases};

@@ -1,4 +1,5 @@
 //! The groups with keys: open records, registrations, attaches, drops; and the move of a key.
+
 use super::*;
 
 impl Lease {
@@ -22,6 +23,7 @@ impl Lease {
             add(Act::GroupCommit(g as u8, e), Some(n));
         }
     }
+
     pub(crate) fn attaching(&self, s: &St, g: usize, out: &mut Vec<(Act, St)>) {
         let mut add = |a, n: Option<St>| out.extend(n.map(|n| (a, n)));
         let q = s.g[g];
@@ -56,6 +58,7 @@ impl Lease {
             }
         }
     }
+
     pub(crate) fn registering(&self, s: &St, g: usize, out: &mut Vec<(Act, St)>) {
         let mut add = |a, n: Option<St>| out.extend(n.map(|n| (a, n)));
         let q = s.g[g];
@@ -82,6 +85,7 @@ impl Lease {
             );
         }
     }
+
     /// Move of group 0's leased key to group 1 (steps are entries of the groups' logs, taken as one step each).
     pub(crate) fn moving(&self, s: &St, out: &mut Vec<(Act, St)>) {
         let mut add = |a, n: Option<St>| out.extend(n.map(|n| (a, n)));

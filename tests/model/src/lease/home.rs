@@ -1,4 +1,5 @@
 //! The home group: ticks, changes of leader, keepalives, begin, checkpoint and end.
+
 use super::*;
 
 impl Lease {
@@ -47,6 +48,7 @@ impl Lease {
             add(Act::HomeCommit(e), Some(n));
         }
     }
+
     pub(crate) fn keepalive(&self, s: &St, out: &mut Vec<(Act, St)>) {
         let mut add = |a, n: Option<St>| out.extend(n.map(|n| (a, n)));
         // keepalive
@@ -98,6 +100,7 @@ impl Lease {
             }
         }
     }
+
     pub(crate) fn home(&self, s: &St, out: &mut Vec<(Act, St)>) {
         let mut add = |a, n: Option<St>| out.extend(n.map(|n| (a, n)));
         // the home leader

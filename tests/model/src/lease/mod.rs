@@ -1,5 +1,6 @@
 //! Model E: a lease with its home group and two groups that hold its keys; keepalive, checkpoint, expiry, revoke,
 //! attach, leader changes, and the move of a leased key from group 1 to group 2. Time is a tick common to all.
+
 use crate::checker::Model;
 
 mod apply;
@@ -47,6 +48,7 @@ pub(crate) struct Lease {
     /// End only after all attached groups dropped.
     pub(crate) end_waits: bool,
 }
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Attach {
     /// Registers once at home, then attaches; a drop removes the record.
@@ -58,6 +60,7 @@ pub(crate) enum Attach {
     /// Wrong: attaches and registers afterwards.
     NoHome,
 }
+
 pub(crate) const DESIGN: Lease = Lease {
     ttl: 2,
     end: 5,
@@ -80,6 +83,7 @@ pub(crate) const DESIGN: Lease = Lease {
     mv_rule: 0,
     end_waits: true,
 };
+
 pub(crate) const REPAIRED: Lease = Lease {
     attach: Attach::Open,
     ka_hold: true,
@@ -102,60 +106,90 @@ const DROP: u8 = 9; // arg: incarnation
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
 pub(crate) struct E {
+    /// One of the kinds above; 0 is no entry.
     kind: u8,
+    /// See there.
     arg: u8,
 }
+
 fn entry(kind: u8, arg: u8) -> E {
     E { kind, arg }
 }
+
 #[derive(Clone, Copy, Debug, Default, Hash)]
 pub(crate) struct Gr {
+    /// Proposals in flight.
     q: [E; 2],
+    /// How many they are.
     qn: u8,
     /// 0 none 1 open 2 registered 3 tombstone.
     rec: u8,
+    /// Open records written so far.
     turn: u8,
+    /// Whether the leased key is there.
     key: u8,
-    /// Leader: register sent for this generation + 1.
+    /// Leader: register sent for this open record + 1.
     wait: u8,
-    /// Register messages, by generation.
+    /// Register messages, by open record.
     sent: u8,
-    /// Answers, by generation.
+    /// Answers, by open record.
     ok: u8,
+    /// Changes of leader.
     lc: u8,
     /// Attaches to come.
     left: u8,
 }
+
 #[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct St {
+    /// What is violated, 0 for nothing.
     bad: u8,
+    /// The tick.
     now: u8,
     /// 1 live 2 begun 3 ended.
     st: u8,
+    /// The incarnation.
     inc: u8,
+    /// Groups registered at home.
     mask: u8,
+    /// Groups whose drop is confirmed.
     acked: u8,
+    /// What a checkpoint left of the TTL, 0 for none.
     ckpt: u8,
+    /// Proposals in flight at home.
     q: [E; 2],
+    /// How many they are.
     qn: u8,
+    /// When the home leader lets it expire.
     deadline: u8,
+    /// A begin is in flight.
     begin_fl: u8,
+    /// A checkpoint is in flight.
     ck_fl: u8,
+    /// Changes of the home leader.
     lc: u8,
     /// 0 none 1 arrived 2 leadership confirmed 3 waits for its entry.
     ka: u8,
+    /// When the keepalive arrived.
     ka_t: u8,
     /// Its leader is deposed.
     ka_old: u8,
+    /// Keepalives to come.
     kas: u8,
+    /// Checkpoints to come.
     ckpts: u8,
+    /// Whether it was revoked.
     revoked: u8,
+    /// Until when clients were promised the lease.
     promise: u8,
+    /// The groups with keys.
     g: [Gr; 2],
     /// 0 none 1 frozen 2 owned by the target 3 registered 4 forgotten.
     mv: u8,
+    /// The key in the content that moves.
     content: u8,
 }
+
 #[derive(Debug)]
 #[expect(dead_code, reason = "printed in counterexamples")]
 pub(crate) enum Act {
@@ -174,6 +208,7 @@ pub(crate) enum Act {
     Move(&'static str),
     Regrant,
 }
+
 const BAD: [&str; 5] = [
     "",
     "a key of an ended lease is visible",
@@ -215,12 +250,15 @@ impl Model for Lease {
             content: 0,
         }
     }
+
     fn violation(&self, s: &St) -> Option<&'static str> {
         (s.bad != 0).then(|| BAD[s.bad as usize])
     }
+
     fn terminal(&self, s: &St) -> Option<&'static str> {
         (s.st != 3).then_some("the lease never ends")
     }
+
     fn next(&self, s: &St, out: &mut Vec<(Act, St)>) {
         if s.bad != 0 {
             return;

@@ -1,4 +1,5 @@
 //! What an entry does when it is applied: pure, the same on every replica.
+
 use super::*;
 
 impl Cfg {
@@ -21,6 +22,7 @@ impl Cfg {
             _ => self.apply_move(s, it),
         }
     }
+
     fn apply_write(&self, s: &mut St, g: usize, it: Item) {
         for o in 0..NO {
             if matches!(self.ops[o], Op::R(..) | Op::D(..))
@@ -62,6 +64,7 @@ impl Cfg {
         }
         self.execute(s, g, op, it.rev);
     }
+
     fn apply_prepare(&self, s: &mut St, g: usize, it: Item) {
         let (a, t) = (it.att as usize, it.op as usize % NT);
         let r = s.rec[g][t];
@@ -86,6 +89,7 @@ impl Cfg {
             ..r
         };
     }
+
     fn apply_decide(&self, s: &mut St, it: Item) {
         let (a, t) = (it.att as usize, it.op as usize % NT);
         if s.drv[t][1] == it.att {
@@ -107,6 +111,7 @@ impl Cfg {
             s.rt = s.rt.max(it.rev);
         }
     }
+
     fn apply_commit(&self, s: &mut St, g: usize, it: Item) {
         let (a, t) = (it.att as usize, it.op as usize % NT);
         if !(s.rec[g][t].st == 1 && s.rec[g][t].att == it.att) {
@@ -131,6 +136,7 @@ impl Cfg {
         }
         self.unpark(s, g);
     }
+
     fn apply_abort(&self, s: &mut St, g: usize, it: Item) {
         let (a, t) = (it.att as usize, it.op as usize % NT);
         if s.rec[g][t].st == 1 && s.rec[g][t].att == it.att {
@@ -146,6 +152,7 @@ impl Cfg {
         }
         self.unpark(s, g);
     }
+
     fn apply_move(&self, s: &mut St, it: Item) {
         match it.kind {
             ADOPT => {

@@ -1,4 +1,5 @@
 //! Dense renumbering of revisions, so that states that differ in nothing else are one.
+
 use super::*;
 
 impl Cfg {
@@ -71,6 +72,7 @@ impl Cfg {
         self.revs(s, |r| *r = (used & ((1u64 << *r) - 1)).count_ones() as u8);
         s.next = used.count_ones() as u8 - 1;
     }
+
     fn revs(&self, s: &mut St, mut f: impl FnMut(&mut u8)) {
         f(&mut s.rt);
         f(&mut s.own_rev);

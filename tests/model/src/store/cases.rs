@@ -1,4 +1,5 @@
 //! The cases of groups, transactions, watches and moves.
+
 use super::Op::*;
 use super::*;
 use crate::case::Expected::*;

@@ -1,9 +1,14 @@
 //! A case: its operations, its bounds, and the choices of the protocol.
 
+/// Keys.
 pub(crate) const NK: usize = 3;
+/// Operations.
 pub(crate) const NO: usize = 6;
+/// Revisions kept of a key.
 pub(crate) const H: usize = 6;
+/// Proposals in flight.
 pub(crate) const Q: usize = 3;
+/// Transactions.
 pub(crate) const NT: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +27,7 @@ pub(crate) enum Op {
     /// Cross-group: reads and writes x and y.
     T,
 }
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// Reads look only at what is applied.
@@ -31,14 +37,20 @@ pub(crate) enum Wait {
     /// All outstanding writes of the key when the read arrived.
     Key,
 }
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cfg {
+    /// What clients do.
     pub(crate) ops: [Op; NO],
     /// 1: all seen values are shared.
     pub(crate) routers: u8,
+    /// Changes of leader, by group.
     pub(crate) changes: [u8; 2],
+    /// How often a write is sent.
     pub(crate) tries: u8,
+    /// Attempts of a transaction.
     pub(crate) attempts: u8,
+    /// Proposals in flight, of a group.
     pub(crate) qcap: u8,
     // choices of the protocol
     pub(crate) wait: Wait,
@@ -117,6 +129,8 @@ pub(crate) struct Cfg {
     /// Progress of a vnode counts only from its owner.
     pub(crate) mv_watch_sub: bool,
 }
+
+/// The first wording of the design.
 pub(crate) const NATURAL: Cfg = Cfg {
     ops: [Op::None; NO],
     routers: 2,
@@ -163,7 +177,8 @@ pub(crate) const NATURAL: Cfg = Cfg {
     mv_resub_target: false,
     mv_watch_sub: true,
 };
-/// The design with the repairs of the report.
+
+/// The rules as they are.
 pub(crate) const REPAIRED: Cfg = Cfg {
     wait: Wait::Key,
     reply_max_applied: false,

@@ -1,4 +1,5 @@
 //! What a group's leader does: grants, proposals, commits; and its change.
+
 use super::*;
 
 impl Cfg {
@@ -49,6 +50,7 @@ impl Cfg {
             self.propose_spare(s, g, out);
         }
     }
+
     fn leader_change(&self, s: &St, g: usize, out: &mut Vec<(Act, St)>) {
         let gr = &s.g[g];
         let mut n = *s;
@@ -101,6 +103,7 @@ impl Cfg {
             self.step_down(s, g, out);
         }
     }
+
     /// The step-down is seen by the waiting snapshot: it reads without the proposals, which then survive.
     fn step_down(&self, s: &St, g: usize, out: &mut Vec<(Act, St)>) {
         let mut n = *s;
@@ -136,6 +139,7 @@ impl Cfg {
             n,
         ));
     }
+
     fn propose_spare(&self, s: &St, g: usize, out: &mut Vec<(Act, St)>) {
         let gr = &s.g[g];
         for o in 0..NO {

@@ -9,8 +9,10 @@
 //! Placement of reads: each completed operation has the least point L at which it can stand; `rt` is the largest L
 //! completed; an operation that starts takes it as its floor; `rf[k]` = a read of k stands there, so a later write
 //! of k at or below it is a violation.
+
 use crate::checker::Model;
 
+mod action;
 mod apply;
 mod canon;
 mod cases;
@@ -22,6 +24,7 @@ mod txn;
 mod watch;
 mod writes;
 
+pub(crate) use action::*;
 pub(crate) use cases::cases;
 pub(crate) use config::*;
 
@@ -42,51 +45,70 @@ const FORGET: u8 = 13;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Item {
+    /// One of the kinds above; 0 is no entry.
     kind: u8,
     /// Operation, or dedupe mask of a content entry.
     op: u8,
+    /// Attempt of a transaction.
     att: u8,
     /// Revision, or length of content.
     rev: u8,
 }
+
 const NOI: Item = item(0, 0, 0, 0);
 const fn item(kind: u8, op: u8, att: u8, rev: u8) -> Item {
     Item { kind, op, att, rev }
 }
+
 #[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct OpS {
     /// 0 not begun; 1 begun; 2 R: at the leader / S: has R; 9 done.
     ph: u8,
+    /// What was complete when it began.
     floor: u8,
+    /// `at_least` of its router.
     al: u8,
     /// R: outstanding writes ahead; S: R.
     aux: u8,
+    /// S: what was read, by key.
     v: [u8; NK],
     /// S: groups evaluated.
     got: u8,
+    /// How often it was sent.
     tries: u8,
 }
+
 #[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Group {
+    /// Proposals in flight.
     q: [Item; Q],
+    /// How many they are.
     qn: u8,
+    /// The leader's open ask, or the grant it holds.
     seq: Item,
     /// Prefetch: a revision of an old block.
     spare: u8,
+    /// A write that waits in the state for an unlock (variants).
     parked: Item,
+    /// Changes of leader.
     lc: u8,
+    /// The highest revision applied.
     maxrev: u8,
     /// Watch: progress of stream g.
     p: u8,
     /// De-duplication: operations known here.
     dd: u8,
 }
+
 #[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Rec {
     /// 0 none 1 prepared 2 committed.
     st: u8,
+    /// The attempt.
     att: u8,
+    /// Aborted attempts that are remembered.
     tomb: u8,
+    /// The revision of the key when it was prepared.
     rv: u8,
     /// Attempts for which a yes was ever sent.
     yes: u8,
@@ -95,24 +117,36 @@ pub(crate) struct Rec {
     /// Watch: last applied revision of the group when it was prepared.
     lo: u8,
 }
+
 #[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct St {
+    /// What is violated, 0 for nothing.
     bad: u8,
+    /// The last revision granted.
     next: u8,
+    /// The largest point of what is complete.
     rt: u8,
+    /// The highest revision seen, by router.
     seen: [u8; 2],
+    /// The operations.
     ops: [OpS; NO],
+    /// The groups.
     g: [Group; 2],
+    /// Revisions of each key.
     hist: [[u8; H]; NK],
+    /// How many they are.
     hn: [u8; NK],
+    /// A completed read of the key stands at this.
     rf: [u8; NK],
     /// Length of history at the last change of leader (variants).
     stale: [u8; NK],
+    /// What a group knows of a transaction.
     rec: [[Rec; NT]; 2],
     /// State 0 idle 1 running 2 asked 3 has c 4 deciding; attempt; c.
     drv: [[u8; 3]; NT],
     /// By attempt: 0 none 1 commit 2 abort; c.
     dec: [[[u8; 2]; 2]; NT],
+    /// Attempts begun.
     sent: [u8; NT],
     /// Of the driver (fresh_votes).
     votes: [u8; NT],
@@ -125,163 +159,16 @@ pub(crate) struct St {
     cp: u8,
     /// Its de-duplication entries.
     cpd: u8,
+    /// Whether routers have the new map.
     map: u8,
+    /// Length of x's history that `own` names, + 1.
     own_sent: u8,
+    /// The revision that `own` carries.
     own_rev: u8,
     /// Group from which the watch reads x.
     sub: u8,
     /// Unfreeze decided.
     mvab: u8,
-}
-#[derive(Debug)]
-#[expect(dead_code, reason = "printed in counterexamples")]
-pub(crate) enum Act {
-    Ask {
-        op: u8,
-        group: u8,
-    },
-    Grant {
-        group: u8,
-        rev: u8,
-    },
-    Propose {
-        group: u8,
-    },
-    ProposeSpare {
-        group: u8,
-        op: u8,
-    },
-    Commit {
-        group: u8,
-        entry: Item2,
-    },
-    LeaderChange {
-        group: u8,
-    },
-    ReadArrives {
-        op: u8,
-        group: u8,
-        waits: u8,
-    },
-    ReadAnswers {
-        op: u8,
-        group: u8,
-        saw: u8,
-        reply_rev: u8,
-    },
-    SnapshotGetsR {
-        op: u8,
-        r: u8,
-    },
-    SnapshotReads {
-        op: u8,
-        group: u8,
-    },
-    StartTxn {
-        t: u8,
-        attempt: u8,
-    },
-    ResumeTxn {
-        attempt: u8,
-    },
-    ProposePrepare {
-        group: u8,
-        attempt: u8,
-    },
-    AskCommitRev,
-    GrantCommitRev {
-        c: u8,
-    },
-    ProposeDecide {
-        commit: bool,
-        attempt: u8,
-        c: u8,
-    },
-    ParticipantAsksCoordinatorProposesAbort {
-        attempt: u8,
-    },
-    ProposeCommit {
-        group: u8,
-        c: u8,
-    },
-    ProposeAbortPart {
-        group: u8,
-        attempt: u8,
-    },
-    Gc {
-        attempt: u8,
-    },
-    Lose {
-        group: u8,
-    },
-    Vote {
-        group: u8,
-    },
-    Progress {
-        stream: u8,
-        group: u8,
-        r: u8,
-    },
-    Move(&'static str),
-    Resubscribe,
-}
-#[derive(Debug, Clone, Copy)]
-#[expect(dead_code, reason = "printed in counterexamples")]
-pub(crate) enum Item2 {
-    Write { op: u8, rev: u8 },
-    Prepare { att: u8 },
-    DecideCommit { att: u8, c: u8 },
-    DecideAbort { att: u8 },
-    CommitPart { att: u8, c: u8 },
-    AbortPart { att: u8 },
-    MoveStep { kind: &'static str, len: u8 },
-}
-fn pretty(i: Item) -> Item2 {
-    match i.kind {
-        WR => Item2::Write {
-            op: i.op,
-            rev: i.rev,
-        },
-        PREP => Item2::Prepare { att: i.att },
-        DECC => Item2::DecideCommit {
-            att: i.att,
-            c: i.rev,
-        },
-        DECA => Item2::DecideAbort { att: i.att },
-        COMM => Item2::CommitPart {
-            att: i.att,
-            c: i.rev,
-        },
-        ABRT => Item2::AbortPart { att: i.att },
-        ADOPT => Item2::MoveStep {
-            kind: "adopt",
-            len: 0,
-        },
-        CHUNK => Item2::MoveStep {
-            kind: "content",
-            len: i.rev,
-        },
-        FREEZE => Item2::MoveStep {
-            kind: "freeze",
-            len: 0,
-        },
-        OWN => Item2::MoveStep {
-            kind: "own",
-            len: i.rev,
-        },
-        MABORT => Item2::MoveStep {
-            kind: "abort at target",
-            len: 0,
-        },
-        UNFRZ => Item2::MoveStep {
-            kind: "unfreeze",
-            len: 0,
-        },
-        _ => Item2::MoveStep {
-            kind: "forget",
-            len: 0,
-        },
-    }
 }
 
 const BAD: [&str; 16] = [
@@ -308,9 +195,11 @@ impl Cfg {
     fn ts(&self) -> usize {
         self.ops.iter().take_while(|o| **o == Op::T).count()
     }
+
     fn prepared(s: &St, g: usize) -> bool {
         s.rec[g].iter().any(|r| r.st == 1)
     }
+
     fn owner(&self, s: &St, k: usize, g: usize) -> bool {
         if k != 0 {
             return g == 1;
@@ -320,15 +209,18 @@ impl Cfg {
         }
         if g == 0 { s.src == 0 } else { s.dst == 2 }
     }
+
     fn locked(&self, s: &St, g: usize, k: usize) -> bool {
         Self::prepared(s, g) && k == g
     }
+
     fn wkey(&self, op: u8) -> usize {
         match self.ops[op as usize] {
             Op::W(k) | Op::RW(_, k) => k as usize,
             _ => 1,
         }
     }
+
     fn lastv(s: &St, k: usize) -> u8 {
         if s.hn[k] == 0 {
             0
@@ -336,6 +228,7 @@ impl Cfg {
             s.hist[k][s.hn[k] as usize - 1]
         }
     }
+
     fn push(&self, s: &mut St, g: usize, k: usize, rev: u8) {
         if rev <= Self::lastv(s, k) {
             s.bad = 1;
@@ -362,6 +255,7 @@ impl Cfg {
         s.hn[k] += 1;
         s.g[g].maxrev = s.g[g].maxrev.max(rev);
     }
+
     fn done_write(&self, s: &mut St, op: usize, rev: u8) {
         if rev <= s.ops[op].floor {
             s.bad = 4;
@@ -370,6 +264,7 @@ impl Cfg {
         s.seen[op % self.routers as usize] = s.seen[op % self.routers as usize].max(rev);
         s.ops[op].ph = 9;
     }
+
     /// Executes a write (unlocked, owned, not seen).
     fn execute(&self, s: &mut St, g: usize, op: usize, rev: u8) {
         if s.ops[op].ph == 9 {
@@ -394,6 +289,7 @@ impl Cfg {
         }
         self.done_write(s, op, rev);
     }
+
     fn keys_of(&self, op: usize) -> u8 {
         match self.ops[op] {
             Op::W(k) => 1 << k,
@@ -402,6 +298,7 @@ impl Cfg {
             _ => 0,
         }
     }
+
     fn unpark(&self, s: &mut St, g: usize) {
         let it = s.g[g].parked;
         if it.kind == WR && !Self::prepared(s, g) {
@@ -411,6 +308,7 @@ impl Cfg {
             }
         }
     }
+
     fn enqueue(&self, s: &St, g: usize, it: Item) -> Option<St> {
         let q = &s.g[g];
         if q.qn >= self.qcap || q.q[..q.qn as usize].contains(&it) {
@@ -421,6 +319,7 @@ impl Cfg {
         n.g[g].qn += 1;
         Some(n)
     }
+
     fn outstanding_le(&self, s: &St, g: usize, r: u8, asked: bool) -> bool {
         let q = &s.g[g];
         q.q[..q.qn as usize]
@@ -429,6 +328,7 @@ impl Cfg {
             || asked && q.seq.kind == WR && q.seq.rev > 0 && q.seq.rev <= r
             || q.parked.kind == WR && q.parked.rev <= r
     }
+
     fn version_at(s: &St, k: usize, r: u8, len: u8) -> u8 {
         s.hist[k][..len as usize]
             .iter()
@@ -499,9 +399,11 @@ impl Model for Cfg {
             mvab: 0,
         }
     }
+
     fn violation(&self, s: &St) -> Option<&'static str> {
         (s.bad != 0).then(|| BAD[s.bad as usize])
     }
+
     fn terminal(&self, s: &St) -> Option<&'static str> {
         if Self::prepared(s, 0) || Self::prepared(s, 1) {
             return Some("a transaction stays prepared for ever");
@@ -522,6 +424,7 @@ impl Model for Cfg {
         }
         None
     }
+
     fn show(&self, s: &St) -> String {
         format!(
             "hist x={:?} y={:?} m={:?} rf={:?}",
@@ -531,6 +434,7 @@ impl Model for Cfg {
             s.rf
         )
     }
+
     fn next(&self, s: &St, out: &mut Vec<(Act, St)>) {
         if s.bad != 0 {
             return;

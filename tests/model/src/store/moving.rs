@@ -1,4 +1,5 @@
 //! Move of key x from group 0 to group 1.
+
 use super::*;
 
 impl Cfg {
@@ -10,6 +11,7 @@ impl Cfg {
         self.moving_there(s, xdd, out);
         self.aborting(s, out);
     }
+
     fn moving_there(&self, s: &St, xdd: u8, out: &mut Vec<(Act, St)>) {
         let mut step = |name, n: Option<St>| {
             if let Some(n) = n {
@@ -60,6 +62,7 @@ impl Cfg {
             step("forget", self.enqueue(s, 0, it(FORGET, 0, 0)));
         }
     }
+
     fn aborting(&self, s: &St, out: &mut Vec<(Act, St)>) {
         let mut step = |name, n: Option<St>| {
             if let Some(n) = n {

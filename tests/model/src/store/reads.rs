@@ -1,4 +1,5 @@
 //! Linearizable reads of a key or a directory, and snapshot reads.
+
 use super::*;
 
 impl Cfg {
@@ -10,6 +11,7 @@ impl Cfg {
             self.read_answers(s, o, mask, r, out);
         }
     }
+
     fn read_arrives(&self, s: &St, o: usize, mask: u8, r: u8, out: &mut Vec<(Act, St)>) {
         let k = mask.trailing_zeros() as usize;
         for g in 0..2 {
@@ -55,6 +57,7 @@ impl Cfg {
             ));
         }
     }
+
     fn read_answers(&self, s: &St, o: usize, mask: u8, r: u8, out: &mut Vec<(Act, St)>) {
         let q = s.ops[o];
         let k = mask.trailing_zeros() as usize;
@@ -115,6 +118,7 @@ impl Cfg {
             n,
         ));
     }
+
     pub(crate) fn snapshot(&self, s: &St, o: usize, mask: u8, r: u8, out: &mut Vec<(Act, St)>) {
         let q = s.ops[o];
         if q.ph == 0 {
@@ -147,6 +151,7 @@ impl Cfg {
             }
         }
     }
+
     /// The part that one group answers; `old`: a deposed leader does.
     fn snapshot_at(
         &self,

@@ -1,4 +1,5 @@
 //! Two-phase commit over the groups' logs.
+
 use super::*;
 
 impl Cfg {
@@ -9,6 +10,7 @@ impl Cfg {
         self.asking(s, t, out);
         self.ending(s, t, out);
     }
+
     fn starting(&self, s: &St, t: usize, out: &mut Vec<(Act, St)>) {
         // the coordinator's leader starts an attempt, or goes on with one that it finds prepared
         if s.drv[t][0] == 0
@@ -48,6 +50,7 @@ impl Cfg {
             ));
         }
     }
+
     fn preparing(&self, s: &St, t: usize, out: &mut Vec<(Act, St)>) {
         // prepare messages stay deliverable for ever
         for g in 0..2 {
@@ -86,6 +89,7 @@ impl Cfg {
             }
         }
     }
+
     fn driving(&self, s: &St, t: usize, out: &mut Vec<(Act, St)>) {
         let prepared = |g: usize, a: u8| s.rec[g][t].st == 1 && s.rec[g][t].att == a;
         let [d, a, c] = s.drv[t];
@@ -143,6 +147,7 @@ impl Cfg {
             ));
         }
     }
+
     fn asking(&self, s: &St, t: usize, out: &mut Vec<(Act, St)>) {
         let d = s.drv[t][0];
         // the coordinator's own prepared record with nobody driving it, and a participant that asks
@@ -171,6 +176,7 @@ impl Cfg {
             }
         }
     }
+
     fn ending(&self, s: &St, t: usize, out: &mut Vec<(Act, St)>) {
         let prepared = |g: usize, a: u8| s.rec[g][t].st == 1 && s.rec[g][t].att == a;
         for g in 0..2 {

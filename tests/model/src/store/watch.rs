@@ -1,4 +1,5 @@
 //! Watch: progress of the streams of two groups.
+
 use super::*;
 
 impl Cfg {
@@ -33,6 +34,7 @@ impl Cfg {
             out.push((Act::Resubscribe, n));
         }
     }
+
     /// Whether a mark of the group says something about the stream.
     fn covers(&self, s: &St, st: usize, g: usize, out: &mut Vec<(Act, St)>) -> bool {
         if st == 0 && self.mv {
@@ -61,6 +63,7 @@ impl Cfg {
         }
         true
     }
+
     fn marks(&self, s: &St, st: usize, g: usize, out: &mut Vec<(Act, St)>) {
         for on_demand in [true, false] {
             let r = if on_demand { s.next } else { s.g[g].maxrev };

@@ -1,4 +1,5 @@
 //! Client operations: which are under way, writes, and the transaction of one group that a moved one becomes.
+
 use super::*;
 
 impl Cfg {
@@ -14,6 +15,7 @@ impl Cfg {
             }
         }
     }
+
     fn write(&self, s: &St, o: usize, out: &mut Vec<(Act, St)>) {
         let q = s.ops[o];
         if q.ph == 9 && q.tries == 0 || q.tries >= self.tries {
@@ -63,6 +65,7 @@ impl Cfg {
             }
         }
     }
+
     fn moved_txn(&self, s: &St, o: usize, out: &mut Vec<(Act, St)>) {
         let q = s.ops[o];
         // after the move: one group, one entry (also a retry by a router with the new map)
