@@ -14,6 +14,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("caucus-ring", &[]),
     ("caucus-engine", &[]),
     ("caucus-peer", &[]),
+    ("caucus-model", &[]),
     ("caucus-api", &["ring"]),
     ("caucus-raft", &["engine", "peer"]),
     ("caucus-client", &["api", "peer", "ring"]),
