@@ -90,15 +90,16 @@ impl Etcd {
     async fn put_key(&self, request: PutRequest, deadline: Instant) -> Result<PutResponse, Status> {
         check::put(&request)?;
         fits(&request)?;
+        // Before it is looked whether the key is there; a transaction does it the other way round.
+        if request.lease != 0 {
+            return Err(Refusal::LeaseNotFound.into());
+        }
         if request.prev_kv || request.ignore_value || request.ignore_lease {
             let done = self.single(Op::RequestPut(request), deadline).await?;
             return match done {
                 Did::ResponsePut(response) => Ok(response),
                 _ => Err(reply::nonsense()),
             };
-        }
-        if request.lease != 0 {
-            return Err(Refusal::LeaseNotFound.into());
         }
         let put = shard::Put {
             value: request.value,

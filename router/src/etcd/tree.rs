@@ -49,7 +49,7 @@ pub(super) fn range(request: &RangeRequest) -> RangeRead {
     };
     RangeRead {
         span: Some(span(&request.key, &request.range_end)),
-        revision: positive(request.revision),
+        revision: request.revision,
         limit: positive(request.limit),
         order: order.into(),
         target: target.into(),

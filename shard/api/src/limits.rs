@@ -2,8 +2,8 @@
 
 /// A key.
 pub const KEY_BYTES_MAX: usize = 4 << 10;
-/// A value.
-pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// A value: what a put of etcd's API can carry within [`REQUEST_BYTES_MAX`].
+pub const VALUE_BYTES_MAX: usize = REQUEST_BYTES_MAX - 8;
 /// A content type.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// The whole of one request, as in etcd.

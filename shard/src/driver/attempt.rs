@@ -11,7 +11,7 @@ use futures::future::join_all;
 use prost::Message;
 use tokio::time::{Instant, sleep};
 
-use super::{Driver, Live, first_problem};
+use super::{Driver, Live};
 use crate::sequencer::WriteJob;
 use crate::state::txn;
 
@@ -98,7 +98,8 @@ impl Driver {
             }
         }
         let path = txn::path(tree, &txn::holds(tree, &txn::merge_parts(&parts)));
-        if let Some(problem) = first_problem(tree, &path, &parts) {
+        let problems = parts.iter().flat_map(|part| &part.problems);
+        if let Some(problem) = txn::first_problem(tree, &path, problems) {
             return match self.abort(write, prepare, attempt, Failure::Conflict).await {
                 End::Failed(_) => End::Answer(TxnDone {
                     problem: Some(problem),

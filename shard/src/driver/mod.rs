@@ -32,7 +32,6 @@ use crate::metrics::Meters;
 use crate::reads::{ReadJob, What};
 use crate::sequencer::{Step, Touches, WriteJob};
 use crate::state::Published;
-use crate::state::txn::{self};
 
 /// Writes of a group that may wait for locks.
 const WAITING_MAX: usize = 4096;
@@ -222,19 +221,4 @@ fn body(reply: Option<Reply>) -> Result<Body, Failure> {
             unknown: true,
         }),
     }
-}
-
-/// Whether nothing of it was chosen that can't be executed.
-fn first_problem(
-    tree: &caucus_api::shard::Txn,
-    path: &[bool],
-    parts: &[Part],
-) -> Option<caucus_api::shard::Problem> {
-    let chosen: Vec<u32> = txn::chosen(tree, path)
-        .iter()
-        .map(|step| step.number)
-        .collect();
-    let problems = parts.iter().flat_map(|part| &part.problems);
-    let mut problems = problems.filter(|problem| chosen.contains(&problem.operation));
-    problems.next().copied()
 }

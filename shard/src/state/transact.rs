@@ -90,7 +90,15 @@ impl GroupState {
         let mut view = View::new(own, When::Now, revision);
         let found = txn::survey(tree, &view)?;
         let path = txn::path(tree, &txn::holds(tree, &found));
-        let answers = txn::answer(tree, &path, &mut view)?;
+        let answers = match txn::answer(tree, &path, &mut view) {
+            Err(Trouble::Problem(problem)) => {
+                let before = View::new(own, When::Now, revision);
+                let problems = txn::problems(tree, &before)?;
+                let first = txn::first_problem(tree, &path, &problems);
+                return Err(Trouble::Problem(first.unwrap_or(problem)));
+            }
+            answered => answered?,
+        };
         let done = TxnDone {
             revision,
             answers: txn::merge_answers(tree, &path, vec![answers]),

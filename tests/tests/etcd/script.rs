@@ -9,7 +9,7 @@ use tonic::transport::Channel;
 
 use crate::{channel, node, run};
 
-const SEEDS: std::ops::Range<u64> = 0..3;
+const SEEDS: std::ops::Range<u64> = 0..12;
 
 #[test]
 fn no_answer_differs_from_etcds() {

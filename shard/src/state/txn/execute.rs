@@ -29,10 +29,34 @@ pub(crate) fn problems(txn: &Txn, view: &View<'_>) -> Result<Vec<Problem>, caucu
     Ok(problems)
 }
 
+/// The problem to be told of: as in etcd, writes on the path are checked before reads.
+pub(crate) fn first_problem<'p>(
+    txn: &Txn,
+    path: &[bool],
+    problems: impl IntoIterator<Item = &'p Problem>,
+) -> Option<Problem> {
+    let chosen = tree::chosen(txn, path);
+    let place = |problem: &Problem| {
+        let at = chosen
+            .iter()
+            .position(|step| step.number == problem.operation)?;
+        let asked = &chosen[at].operation.operation;
+        Some((
+            matches!(asked, Some(Asked::Range(_) | Asked::Remove(_))),
+            at,
+        ))
+    };
+    let placed = problems.into_iter();
+    let placed = placed.filter_map(|problem| Some((place(problem)?, *problem)));
+    placed
+        .min_by_key(|(place, _)| *place)
+        .map(|(_, problem)| problem)
+}
+
 fn check(step: &Step<'_>, view: &View<'_>) -> Result<(), Trouble> {
     match &step.operation.operation {
         Some(Asked::Range(range)) => {
-            let at = Some(range.revision).filter(|revision| *revision > 0);
+            let at = Some(range.revision).filter(|revision| *revision != 0);
             if let Some(span) = &range.span {
                 view.collect(span, at)?;
             }
@@ -98,7 +122,7 @@ fn read(range: &RangeRead, view: &View<'_>) -> Result<Ranged, Trouble> {
     let Some(span) = &range.span else {
         return Ok(Ranged::default());
     };
-    let at = Some(range.revision).filter(|revision| *revision > 0);
+    let at = Some(range.revision).filter(|revision| *revision != 0);
     let found = view.collect(span, at)?;
     let count = found.len() as u64;
     let items = found.into_iter().map(|(key, record)| Item {

@@ -22,9 +22,9 @@ mod tree;
 mod view;
 
 pub(crate) use compare::{holds, survey};
-pub(crate) use execute::{answer, problems};
+pub(crate) use execute::{answer, first_problem, problems};
 pub use locks::Holder;
 pub(crate) use locks::{Footprint, Locks};
 pub(crate) use merge::{merge_answers, merge_parts};
-pub(crate) use tree::{check, chosen, footprint, path, vnodes};
+pub(crate) use tree::{check, footprint, path, vnodes};
 pub(crate) use view::{Part, Trouble, View};

@@ -104,9 +104,16 @@ impl<'a> View<'a> {
     pub(crate) fn collect(
         &self,
         span: &Span,
-        at: Option<u64>,
+        at: Option<i64>,
     ) -> Result<BTreeMap<Bytes, Record>, Trouble> {
         let mut found = BTreeMap::new();
+        let at = match at.map(u64::try_from) {
+            Some(Ok(at)) => Some(at),
+            Some(Err(_)) if self.part.compacted > 0 => {
+                return Err(Trouble::problem(ProblemKind::Compacted));
+            }
+            Some(Err(_)) | None => None,
+        };
         let when = match at {
             Some(at) if at < self.part.compacted => {
                 return Err(Trouble::problem(ProblemKind::Compacted));
