@@ -247,6 +247,7 @@ fn learn(sent: &Sent, stumble: &Stumble) -> Option<NodeId> {
             | Failure::FutureRevision
             | Failure::Compacted { .. }
             | Failure::Conflict
+            | Failure::NameTaken
             | Failure::Invalid(_)
             | Failure::Deadline { .. }
             | Failure::Rules,

@@ -46,6 +46,9 @@ pub enum Reason {
         /// The lowest that can be read.
         revision: u64,
     },
+    /// The client gave this request the name of another one, which was executed.
+    #[error("this Idempotency-Key was given to another request before")]
+    NameTaken,
     /// A transaction met an older one.
     #[error("an older transaction is in the way")]
     Conflict,

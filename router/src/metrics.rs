@@ -50,8 +50,9 @@ pub(crate) enum Route {
 const ROUTES: usize = Route::Other as usize + 1;
 const METHODS: [&str; 6] = ["GET", "PUT", "POST", "DELETE", "HEAD", "other"];
 /// Codes that are answered; all others are counted under the first.
-const CODES: [u16; 19] = [
-    500, 200, 201, 304, 400, 404, 405, 408, 409, 410, 412, 413, 415, 429, 501, 502, 503, 504, 507,
+const CODES: [u16; 20] = [
+    500, 200, 201, 304, 400, 404, 405, 408, 409, 410, 412, 413, 415, 422, 429, 501, 502, 503, 504,
+    507,
 ];
 
 impl Route {

@@ -45,6 +45,7 @@ fn failure(error: Error) -> Failure {
         Reason::FutureRevision => Failure::FutureRevision,
         Reason::Compacted { revision } => Failure::Compacted { revision },
         Reason::Conflict => Failure::Conflict,
+        Reason::NameTaken => Failure::NameTaken,
         Reason::Invalid(why) => Failure::Invalid(why),
         Reason::Busy(what) => Failure::Busy(what),
         Reason::Unavailable(reason) => Failure::Unavailable { reason, unknown },

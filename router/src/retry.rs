@@ -160,6 +160,7 @@ impl Stumble {
                 | Failure::FutureRevision
                 | Failure::Compacted { .. }
                 | Failure::Conflict
+                | Failure::NameTaken
                 | Failure::Invalid(_)
                 | Failure::Deadline { .. } => "final",
             },
@@ -191,6 +192,7 @@ fn final_reason(stumble: &Stumble) -> Option<Reason> {
                 revision: *revision,
             }),
             Failure::Conflict => Some(Reason::Conflict),
+            Failure::NameTaken => Some(Reason::NameTaken),
             Failure::Invalid(why) => Some(Reason::Invalid(why.clone())),
             Failure::Deadline { .. } => Some(Reason::Deadline),
             Failure::NotLeader { .. }

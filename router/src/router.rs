@@ -23,7 +23,7 @@ use crate::metrics::RouterMetrics;
 use crate::retry::Retry;
 use crate::route::Table;
 use crate::session::Session;
-use crate::{Error, Outcome, Reason};
+use crate::{Error, Outcome, Reason, RequestName};
 
 /// Ids under which a write is tried when groups have forgotten the time of its first one.
 pub(crate) const IDS_MAX: u32 = 4;
@@ -141,8 +141,27 @@ impl Router {
     }
 
     /// Writes a key. The write's id is filled in here, and is the same for every attempt.
-    pub async fn write(&self, mut write: Write, deadline: Instant) -> Result<Written, Error> {
+    pub async fn write(&self, write: Write, deadline: Instant) -> Result<Written, Error> {
+        self.write_named(write, None, deadline).await
+    }
+
+    /// As [`write`](Self::write); a write with a name is executed once for all that have that name.
+    pub async fn write_named(
+        &self,
+        mut write: Write,
+        name: Option<RequestName>,
+        deadline: Instant,
+    ) -> Result<Written, Error> {
         let key = write.key.clone();
+        if let Some(name) = name {
+            let id = name.id(self.highest());
+            write.id = Some(id);
+            write.fingerprint = name.fingerprint();
+            let body = Body::Write(write.encode_to_vec().into());
+            let retry = Retry::new(true, id.sequence);
+            let sent = self.run(Target::Key(&key), &body, 0, retry, deadline);
+            return written(sent.await?);
+        }
         let mut ids = 1;
         loop {
             let ticket = self.begin(1);
@@ -200,6 +219,30 @@ impl Router {
             .run(Target::Key(&key), &body, at_least.0, retry, deadline)
             .await?;
         read(reply)
+    }
+
+    /// The changes of a key below a revision (0: all), newest first, as far as they are kept; and the
+    /// revision up to which nothing is missing.
+    pub async fn history(
+        &self,
+        key: Bytes,
+        below: u64,
+        limit: usize,
+        deadline: Instant,
+    ) -> Result<(shard::Changes, Revision), Error> {
+        let body = Body::History(shard::History {
+            key: key.clone(),
+            below,
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        });
+        let retry = Retry::new(false, key.len() as u64);
+        let reply = self
+            .run(Target::Key(&key), &body, 0, retry, deadline)
+            .await?;
+        match reply.body {
+            Some(Answer::Changes(changes)) => Ok((changes, Revision(reply.revision))),
+            Some(_) | None => Err(nonsense(Outcome::Read)),
+        }
     }
 
     /// The highest revision seen in any reply.

@@ -20,7 +20,7 @@ use crate::attempt::{Stop, Target};
 use crate::retry::{Retry, Step, Stumble};
 use crate::route::Table;
 use crate::router::{IDS_MAX, nonsense};
-use crate::{Error, Outcome, Router};
+use crate::{Error, Outcome, RequestName, Router};
 
 /// What a transaction did.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,14 @@ pub struct Transacted {
     pub done: TxnDone,
     /// The store's revision, at or above the transaction's.
     pub revision: Revision,
+}
+
+/// The id of a transaction.
+#[derive(Clone, Copy)]
+struct Under {
+    id: RequestId,
+    /// Of one that a client named.
+    fingerprint: u64,
 }
 
 /// Where a transaction goes by one map.
@@ -41,10 +49,31 @@ impl Router {
     /// Executes a transaction at one revision, wholly or not at all. Spans need not name vnodes: they are
     /// named here. The same request id is used for every attempt, so it is executed once.
     pub async fn txn(&self, txn: Txn, deadline: Instant) -> Result<Transacted, Error> {
+        self.txn_named(txn, None, deadline).await
+    }
+
+    /// As [`txn`](Self::txn); one with a name is executed once for all that have that name.
+    pub async fn txn_named(
+        &self,
+        txn: Txn,
+        name: Option<RequestName>,
+        deadline: Instant,
+    ) -> Result<Transacted, Error> {
+        if let Some(name) = name {
+            let under = Under {
+                id: name.id(self.highest()),
+                fingerprint: name.fingerprint(),
+            };
+            return self.txn_under(&txn, under, deadline).await;
+        }
         let mut ids = 1;
         loop {
             let ticket = self.begin(1);
-            match self.txn_under(&txn, ticket.id(0), deadline).await {
+            let under = Under {
+                id: ticket.id(0),
+                fingerprint: 0,
+            };
+            match self.txn_under(&txn, under, deadline).await {
                 Err(error) if error.is_stale_id() && ids < IDS_MAX && self.newer(&ticket) => {
                     ids += 1;
                 }
@@ -56,14 +85,14 @@ impl Router {
     async fn txn_under(
         &self,
         txn: &Txn,
-        id: RequestId,
+        under: Under,
         deadline: Instant,
     ) -> Result<Transacted, Error> {
-        let mut retry = Retry::new(true, id.sequence);
+        let mut retry = Retry::new(true, under.id.sequence);
         loop {
             let stumble = match self.table() {
                 None => Stumble::NoGroup,
-                Some(table) => match self.txn_by(&table, txn, id, &retry, deadline).await {
+                Some(table) => match self.txn_by(&table, txn, under, &retry, deadline).await {
                     Ok(transacted) => return Ok(transacted),
                     Err(Stop::Failed(error)) => return Err(error),
                     // It has waited for the map already; this counts the turn.
@@ -82,11 +111,11 @@ impl Router {
         &self,
         table: &Arc<Table>,
         txn: &Txn,
-        id: RequestId,
+        under: Under,
         retry: &Retry,
         deadline: Instant,
     ) -> Result<Transacted, Stop> {
-        let plan = plan(table.map(), txn.clone(), id);
+        let plan = plan(table.map(), txn.clone(), under);
         let body = Body::Write(plan.write.encode_to_vec().into());
         let target = Target::Group(table, plan.home);
         let sent = self.run_target(target, &body, 0, retry.clone(), deadline, None);
@@ -100,17 +129,19 @@ impl Router {
 }
 
 /// Names the vnodes of all spans, and the participants.
-fn plan(map: &ClusterMap, mut txn: Txn, id: RequestId) -> Plan {
-    let mut touched = Touched {
-        map,
-        vnodes: VnodeSet::new(),
-        smallest: None,
-    };
-    touched.txn(&mut txn);
-    let key = touched.smallest.unwrap_or_default();
+fn plan(map: &ClusterMap, mut txn: Txn, under: Under) -> Plan {
+    let mut vnodes = VnodeSet::new();
+    let key = smallest_key(&mut txn);
+    visit(&mut txn, &mut |touched| match touched {
+        Touched::Key(key) => _ = vnodes.insert(map.vnode(key)),
+        Touched::Range(span) => {
+            let range = map.route_range(&span.start, &span.end);
+            span.vnodes = range.to_packed().into();
+            vnodes.union_with(&range);
+        }
+    });
     let home = map.owner(map.home_vnode(&key));
-    let shares: BTreeMap<GroupId, VnodeSet> =
-        map.split_by_group(&touched.vnodes).into_iter().collect();
+    let shares: BTreeMap<GroupId, VnodeSet> = map.split_by_group(&vnodes).into_iter().collect();
     let alone = shares.keys().all(|group| *group == home);
     let action = match alone {
         true => Action::Txn(txn),
@@ -122,7 +153,8 @@ fn plan(map: &ClusterMap, mut txn: Txn, id: RequestId) -> Plan {
         }),
     };
     let write = Write {
-        id: Some(id),
+        id: Some(under.id),
+        fingerprint: under.fingerprint,
         key,
         rules_version: map.rules().version(),
         action: Some(action),
@@ -143,49 +175,47 @@ fn participants(mut shares: BTreeMap<GroupId, VnodeSet>, home: GroupId) -> Vec<P
         .collect()
 }
 
-/// What a transaction touches.
-struct Touched<'m> {
-    map: &'m ClusterMap,
-    vnodes: VnodeSet,
-    smallest: Option<Bytes>,
+/// The smallest key or range start of a transaction; empty if it touches nothing.
+pub(crate) fn smallest_key(txn: &mut Txn) -> Bytes {
+    let mut smallest: Option<Bytes> = None;
+    visit(txn, &mut |touched| {
+        let key = match touched {
+            Touched::Key(key) => &*key,
+            Touched::Range(span) => &span.start,
+        };
+        if smallest.as_ref().is_none_or(|smallest| key < smallest) {
+            smallest = Some(key.clone());
+        }
+    });
+    smallest.unwrap_or_default()
 }
 
-impl Touched<'_> {
-    fn txn(&mut self, txn: &mut Txn) {
-        for compare in &mut txn.compares {
-            self.span(compare.span.as_mut());
-        }
-        for operation in txn.then.iter_mut().chain(&mut txn.otherwise) {
-            match &mut operation.operation {
-                Some(Kind::Range(range)) => self.span(range.span.as_mut()),
-                Some(Kind::Remove(remove)) => self.span(remove.span.as_mut()),
-                Some(Kind::Place(place)) => self.key(&place.key),
-                Some(Kind::Change(change)) => self.key(&change.key),
-                Some(Kind::Txn(inner)) => self.txn(inner),
-                None => {}
-            }
+/// What a transaction touches.
+enum Touched<'a> {
+    Key(&'a mut Bytes),
+    Range(&'a mut Span),
+}
+
+fn visit(txn: &mut Txn, seen: &mut dyn FnMut(Touched<'_>)) {
+    for compare in &mut txn.compares {
+        visit_span(compare.span.as_mut(), seen);
+    }
+    for operation in txn.then.iter_mut().chain(&mut txn.otherwise) {
+        match &mut operation.operation {
+            Some(Kind::Range(range)) => visit_span(range.span.as_mut(), seen),
+            Some(Kind::Remove(remove)) => visit_span(remove.span.as_mut(), seen),
+            Some(Kind::Place(place)) => seen(Touched::Key(&mut place.key)),
+            Some(Kind::Change(change)) => seen(Touched::Key(&mut change.key)),
+            Some(Kind::Txn(inner)) => visit(inner, seen),
+            None => {}
         }
     }
+}
 
-    fn span(&mut self, span: Option<&mut Span>) {
-        let Some(span) = span else { return };
-        if !span.range {
-            return self.key(&span.start);
-        }
-        let vnodes = self.map.route_range(&span.start, &span.end);
-        span.vnodes = vnodes.to_packed().into();
-        self.vnodes.union_with(&vnodes);
-        self.smaller(&span.start);
-    }
-
-    fn key(&mut self, key: &Bytes) {
-        self.vnodes.insert(self.map.vnode(key));
-        self.smaller(key);
-    }
-
-    fn smaller(&mut self, key: &Bytes) {
-        if self.smallest.as_ref().is_none_or(|smallest| key < smallest) {
-            self.smallest = Some(key.clone());
-        }
+fn visit_span(span: Option<&mut Span>, seen: &mut dyn FnMut(Touched<'_>)) {
+    match span {
+        Some(span) if span.range => seen(Touched::Range(span)),
+        Some(span) => seen(Touched::Key(&mut span.start)),
+        None => {}
     }
 }

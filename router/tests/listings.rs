@@ -179,3 +179,42 @@ async fn a_listings_revision_is_not_below_what_it_shows() {
         .await;
     assert_eq!(page.unwrap().revision, Revision(60));
 }
+
+/// All keys as lines, whatever the limit of a page is; then a line that says that this was all.
+#[tokio::test]
+async fn a_stream_has_everything_and_says_so() {
+    let (door, mut client, keys) = filled().await;
+    let ndjson = ["accept: application/x-ndjson"];
+    let all = client.send("GET", "/v1/kv?revision=51", &ndjson, "").await;
+    assert_eq!(all.header("content-type"), Some("application/x-ndjson"));
+    let lines: Vec<Value> = text_of(&all)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let (end, items) = lines.split_last().unwrap();
+    let listed: Vec<&str> = items
+        .iter()
+        .map(|item| item["key"].as_str().unwrap())
+        .collect();
+    assert_eq!(listed, keys);
+    assert_eq!(
+        (&end["end"], &end["items"]),
+        (&true.into(), &keys.len().into())
+    );
+    assert!(end.get("cursor").is_none());
+
+    let some = client
+        .send("GET", "/v1/kv?revision=51&limit=7&keys_only", &ndjson, "")
+        .await;
+    let text = text_of(&some);
+    let end: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!((text.lines().count(), &end["items"]), (8, &7.into()));
+    let cursor = end["cursor"].as_str().unwrap();
+    let rest = client.get(&format!("/v1/kv?cursor={cursor}")).await.json();
+    assert_eq!(keys_of(&rest), keys[7..]);
+    drop(door);
+}
+
+fn text_of(answer: &support::client::Answer) -> String {
+    String::from_utf8(answer.body.to_vec()).unwrap()
+}

@@ -9,6 +9,7 @@
 
 mod compaction;
 mod driver;
+pub mod fail_points;
 mod inflight;
 mod list;
 mod metrics;
@@ -28,4 +29,4 @@ pub use metrics::describe as describe_metrics;
 pub use options::Options;
 pub use revisions::RevisionSource;
 pub use server::Server;
-pub use shard::{Activations, Led, Shard, ShardParts};
+pub use shard::{Activations, Led, Shard, ShardParts, UnixClock};

@@ -21,6 +21,11 @@ pub struct Options {
     pub beside_bytes_min: usize,
     /// An ask for revisions that isn't answered within this is void: see `Sequencer`.
     pub ask_timeout: Duration,
+    /// Requests that clients named (`Idempotency-Key`) are remembered for this long, by the clocks of the
+    /// groups' leaders.
+    pub idempotency_window: Duration,
+    /// Names that a group remembers at most: beyond, new ones are refused until old ones are forgotten.
+    pub idempotency_keys_max: usize,
 }
 
 impl Default for Options {
@@ -34,6 +39,8 @@ impl Default for Options {
             beside_writes_min: 64,
             beside_bytes_min: 64 << 10,
             ask_timeout: Duration::from_millis(50),
+            idempotency_window: Duration::from_secs(3600),
+            idempotency_keys_max: 100_000,
         }
     }
 }

@@ -8,6 +8,7 @@ use caucus_api::{Failure, limits};
 use caucus_engine::SpaceState;
 use prost::Message;
 
+use crate::fail_points;
 use crate::reads::What;
 use crate::sequencer::{Step, Touches};
 use crate::state::txn;
@@ -17,6 +18,8 @@ pub(crate) struct Checked {
     pub(crate) touches: Touches,
     pub(crate) step: Option<Step>,
     pub(crate) session: u64,
+    /// A client named it.
+    pub(crate) is_named: bool,
 }
 
 /// Checks a write.
@@ -45,7 +48,11 @@ pub(crate) fn check_write(encoded: &Bytes, space: SpaceState) -> Result<Checked,
             (check_txn(tree, space)?, Some(check_prepare(prepare)?))
         }
         // They end what is in the state already.
-        Some(Action::Decide(_) | Action::Commit(_) | Action::Abort(_) | Action::Forget(_)) => {
+        Some(Action::Commit(_)) => {
+            fail_points::at(fail_points::PARTICIPANT_COMMITTING);
+            (Touches::Nothing, Some(Step::Commit))
+        }
+        Some(Action::Decide(_) | Action::Abort(_) | Action::Forget(_)) => {
             (Touches::Nothing, Some(Step::Follow))
         }
         None => return Err(invalid("an unknown write")),
@@ -54,6 +61,7 @@ pub(crate) fn check_write(encoded: &Bytes, space: SpaceState) -> Result<Checked,
         touches,
         step,
         session: id.session,
+        is_named: write.fingerprint != 0,
     })
 }
 

@@ -30,9 +30,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Options;
 use crate::driver::Driver;
+use crate::fail_points;
 use crate::inflight::{InFlight, Ticket};
 use crate::metrics::Meters;
 use crate::revisions::Revisions;
+use crate::shard::UnixClock;
 use crate::state::txn::Footprint;
 use crate::state::{Applied, Refusal, Verdict};
 
@@ -64,6 +66,8 @@ pub(crate) enum Step {
     Drive,
     /// A participant's Prepare, with the age of its request: the older of two waits.
     Join { age: u64 },
+    /// A participant's Commit.
+    Commit,
     /// Anything else.
     Follow,
 }
@@ -124,6 +128,7 @@ pub(crate) struct Sequencer {
     pub(crate) revisions: Revisions,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) options: Options,
+    pub(crate) clock: UnixClock,
     pub(crate) meters: Arc<Meters>,
 }
 
@@ -215,10 +220,14 @@ impl Sequencer {
             return;
         };
         let sessions = jobs.iter().map(|job| job.session).collect();
+        let now = (self.clock)();
+        let window = self.options.idempotency_window;
         let batch = Batch {
             first_revision,
             writes: jobs.iter().map(|job| job.encoded.clone()).collect(),
             progress: self.sessions.of(&sessions),
+            time_ms: now,
+            forget_before_ms: now.saturating_sub(window.as_millis() as u64),
         };
         let command = Command {
             command: Some(Kind::Batch(batch)),
@@ -436,7 +445,8 @@ fn answer(jobs: Vec<Option<WriteJob>>, applied: Applied, driver: &Driver, meters
             }
             Verdict::Prepared { attempt, age, part } => match job.step {
                 Some(Step::Drive) => driver.drive(job, attempt, age, part),
-                Some(Step::Join { .. } | Step::Follow) | None => {
+                Some(Step::Join { .. } | Step::Commit | Step::Follow) | None => {
+                    fail_points::at(fail_points::PARTICIPANT_PREPARED);
                     job.answer(Body::Prepared(part), 0)
                 }
             },
@@ -445,6 +455,9 @@ fn answer(jobs: Vec<Option<WriteJob>>, applied: Applied, driver: &Driver, meters
                 path,
                 answers,
             } => {
+                if job.step == Some(Step::Commit) {
+                    fail_points::at(fail_points::PARTICIPANT_COMMITTED);
+                }
                 let forgotten = answers.is_none();
                 let done = TxnDone {
                     revision,
@@ -484,6 +497,7 @@ fn refuse(job: WriteJob, refusal: Refusal, driver: &Driver, meters: &Meters) {
         Refusal::Expired => Failure::Expired,
         Refusal::Rules => Failure::Rules,
         Refusal::Malformed => Failure::Invalid("the write cannot be read".to_owned()),
+        Refusal::NameTaken => Failure::NameTaken,
         Refusal::Full => Failure::Busy("transactions over several groups".to_owned()),
     };
     meters.refused.increment(1);

@@ -37,6 +37,9 @@ const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 /// After a replica could not be started, or a report could not be delivered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Tells milliseconds of Unix time.
+pub type UnixClock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// Where a group that has begun is reported.
 pub trait Activations: Send + Sync + 'static {
     /// Tells the placement group that `group` has applied its first command; `false`: not delivered.
@@ -57,6 +60,8 @@ pub struct ShardParts {
     pub others: Arc<dyn OtherGroups>,
     /// Where new groups are reported.
     pub activations: Arc<dyn Activations>,
+    /// The clock on the wall.
+    pub clock: UnixClock,
     /// The cluster map as it changes.
     pub maps: watch::Receiver<Option<Arc<ClusterMap>>>,
     /// Settings.
@@ -241,6 +246,7 @@ impl Shard {
             revisions: self.inner.revisions.clone(),
             sessions: self.inner.sessions.clone(),
             options: options.clone(),
+            clock: self.inner.parts.clock.clone(),
             meters: self.inner.meters.clone(),
         };
         self.spawn(sequencer.run());
@@ -310,6 +316,10 @@ impl Shard {
                     Ok(checked) => checked,
                     Err(failure) => return Err((failure, reply)),
                 };
+                let names_max = self.inner.parts.options.idempotency_keys_max;
+                if checked.is_named && seat.published.names() >= names_max {
+                    return Err((busy("idempotency keys"), reply));
+                }
                 let job = WriteJob {
                     call: request.call,
                     at_least: request.at_least,

@@ -28,6 +28,8 @@ pub struct Options {
     pub nodes: u32,
     /// Further options of `caucus dev`.
     pub args: Vec<String>,
+    /// Environment of `caucus dev` and the nodes that it starts.
+    pub env: Vec<(String, String)>,
 }
 
 impl Options {
@@ -36,7 +38,15 @@ impl Options {
         Options {
             nodes,
             args: Vec::new(),
+            env: Vec::new(),
         }
+    }
+
+    /// With a variable of the environment, for `caucus dev` and the nodes that it starts; not for those
+    /// that are revived.
+    pub fn env(mut self, name: &str, value: &str) -> Options {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// With a field of the configuration.
@@ -138,6 +148,7 @@ impl Cluster {
         let before = self.disks.as_ref().map(Disks::enter).unwrap_or_default();
         let mut command = command_behind(&before, &args);
         command.args(&self.options.args);
+        command.envs(self.options.env.iter().cloned());
         Process::start_nodes(command, self.dir.path(), "dev")
     }
 
@@ -194,6 +205,11 @@ impl Cluster {
         let line = said.lines().find_map(|line| line.strip_prefix(&begin));
         let pid = line.and_then(|rest| rest.split(' ').next()?.parse().ok());
         pid.expect("dev names the process of each node")
+    }
+
+    /// Whether the process of a node is there.
+    pub fn is_up(&self, node: u32) -> bool {
+        is_alive(self.pid(node))
     }
 
     /// Ends a node with SIGKILL.

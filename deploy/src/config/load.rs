@@ -183,8 +183,17 @@ impl Layers {
     }
 }
 
-const REFERENCE_SECTIONS: [&str; 7] = [
-    "node", "listen", "cluster", "raft", "storage", "http", "log",
+const REFERENCE_SECTIONS: [&str; 10] = [
+    "node",
+    "listen",
+    "cluster",
+    "raft",
+    "storage",
+    "http",
+    "history",
+    "idempotency",
+    "etcd",
+    "log",
 ];
 
 impl Config {

@@ -43,6 +43,12 @@ pub(crate) struct Config {
     pub(crate) storage: Storage,
     /// The client port.
     pub(crate) http: Http,
+    /// How much of the past is kept.
+    pub(crate) history: History,
+    /// Requests that clients name.
+    pub(crate) idempotency: Idempotency,
+    /// etcd's API.
+    pub(crate) etcd: Etcd,
     /// Logging.
     pub(crate) log: Log,
 }
@@ -184,6 +190,34 @@ pub(crate) struct Http {
     pub(crate) body_timeout_ms: u64,
     /// What requests under way get when the node stops.
     pub(crate) shutdown_timeout_ms: u64,
+}
+
+/// How much of the past is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct History {
+    /// Revisions; 0: no limit of this kind.
+    pub(crate) keep_revisions: u64,
+    /// Seconds; 0: no limit of this kind.
+    pub(crate) keep_seconds: u64,
+}
+
+/// Requests that clients name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Idempotency {
+    /// How long they are remembered.
+    pub(crate) window_seconds: u64,
+    /// How many a group remembers.
+    pub(crate) keys_max: usize,
+}
+
+/// etcd's API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Etcd {
+    /// Operations of a branch of a transaction.
+    pub(crate) txn_operations_max: usize,
 }
 
 /// Logging.

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use caucus_api::limits::TXN_OPERATIONS_MAX;
+
 use super::{Checked, Cluster, Config, Http, Listen, Node, Raft, Role, Storage};
 
 const MIB: usize = 1 << 20;
@@ -18,12 +20,35 @@ impl Config {
         self.raft.validate()?;
         self.storage.validate()?;
         self.http.validate()?;
+        self.past()?;
         if tracing_subscriber::EnvFilter::try_new(&self.log.filter).is_err() {
             return Err(format!("log.filter: cannot read `{}`", self.log.filter));
         }
         let checked = Checked::new(self);
         membership(&checked)?;
         Ok(checked)
+    }
+}
+
+impl Config {
+    /// What is remembered, and how long.
+    fn past(&self) -> Result<(), String> {
+        const YEARS: u64 = 10 * 365 * 24 * 3600;
+        within("history.keep_seconds", self.history.keep_seconds, 0, YEARS)?;
+        let idempotency = &self.idempotency;
+        within(
+            "idempotency.window_seconds",
+            idempotency.window_seconds,
+            1,
+            YEARS,
+        )?;
+        within("idempotency.keys_max", idempotency.keys_max, 0, 10_000_000)?;
+        within(
+            "etcd.txn_operations_max",
+            self.etcd.txn_operations_max,
+            1,
+            TXN_OPERATIONS_MAX,
+        )
     }
 }
 

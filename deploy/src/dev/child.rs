@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::layout::Place;
 use crate::fatal::Fatal;
+use crate::node::fail_points;
 
 /// What is asked of all children.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,10 +98,13 @@ pub(super) fn start(
     Ok(pid)
 }
 
-/// Variables that would change the generated configuration.
+/// Variables that would change the generated configuration. Those of fail points name their node.
 fn foreign_variables() -> impl Iterator<Item = OsString> {
     let names = std::env::vars_os().map(|(name, _)| name);
-    names.filter(|name| name.to_string_lossy().starts_with("CAUCUS_"))
+    names.filter(|name| {
+        let is_ours = name.to_string_lossy().starts_with("CAUCUS_");
+        is_ours && name != fail_points::VARIABLE
+    })
 }
 
 /// Waits for the end, and passes on what is asked in the meantime.

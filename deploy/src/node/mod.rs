@@ -12,6 +12,7 @@
 mod directory;
 mod dispatch;
 mod facts;
+pub(crate) mod fail_points;
 mod others;
 mod placement;
 mod reports;
@@ -35,8 +36,9 @@ use caucus_peer::{Hello, PROTOCOL_VERSION, Peers, PeersOptions, ServerOptions, T
 use caucus_placement::Placement;
 use caucus_raft::{Host, HostError, HostParts};
 use caucus_ring::NodeId;
+use caucus_router::etcd::EtcdOptions;
 use caucus_router::http::{Here, HttpOptions, serve};
-use caucus_router::{Router, RouterOptions};
+use caucus_router::{Retention, Router, RouterOptions};
 use caucus_shard::{Server, Shard, ShardParts};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -118,6 +120,7 @@ pub(crate) async fn run(config: Checked, shutdown: CancellationToken) -> Result<
         () = base.shutdown.cancelled() => None,
     };
     if let Some(node) = joined {
+        fail_points::arm(node).map_err(NodeError::System)?;
         serve_roles(&base, node, client_port, telemetry).await?;
     }
     base.shutdown.cancel();
@@ -273,12 +276,16 @@ async fn serve_roles(
     base.tasks.spawn(reporter.run(base.shutdown.clone()));
     let router = start_router(base, node, maps, shard.clone())?;
     others.set(Some(router.clone()));
+    compact_by_itself(base, node, &router);
     if base.config.has(Role::Router) {
         let options = HttpOptions {
             connections_max: base.config.http.connections_max,
             header_read_timeout: Duration::from_millis(base.config.http.header_timeout_ms),
             body_timeout: Duration::from_millis(base.config.http.body_timeout_ms),
             shutdown_grace: base.config.shutdown_timeout(),
+            etcd: EtcdOptions {
+                txn_operations_max: base.config.etcd.txn_operations_max,
+            },
             ..HttpOptions::default()
         };
         let here = Here {
@@ -296,6 +303,22 @@ async fn serve_roles(
     Ok(())
 }
 
+/// Compacts as the configuration says.
+fn compact_by_itself(base: &Base, node: NodeId, router: &Router) {
+    let keeps = Retention {
+        revisions: base.config.history.keep_revisions,
+        age: Duration::from_secs(base.config.history.keep_seconds),
+    };
+    if keeps.is_on() {
+        let (router, shutdown) = (router.clone(), base.shutdown.clone());
+        base.tasks.spawn(async move {
+            shutdown
+                .run_until_cancelled(router.compact_by(keeps, node))
+                .await;
+        });
+    }
+}
+
 fn start_shard(base: &Base, node: NodeId, maps: &Maps, others: Arc<Others>) -> Shard {
     let oracle = Arc::new(Oracle {
         own: base.placement.clone(),
@@ -308,13 +331,28 @@ fn start_shard(base: &Base, node: NodeId, maps: &Maps, others: Arc<Others>) -> S
         revisions: oracle.clone(),
         others,
         activations: oracle,
+        clock: Arc::new(unix_ms),
         maps: maps.subscribe(),
-        options: caucus_shard::Options::default(),
+        options: caucus_shard::Options {
+            idempotency_window: Duration::from_secs(base.config.idempotency.window_seconds),
+            idempotency_keys_max: base.config.idempotency.keys_max,
+            ..caucus_shard::Options::default()
+        },
         shutdown: base.shutdown.clone(),
     });
     base.dispatch
         .set_shard(Server::new(Arc::new(shard.clone())));
     shard
+}
+
+/// The clock on the wall.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where time comes in from outside"
+)]
+fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 fn start_router(

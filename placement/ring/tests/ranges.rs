@@ -83,7 +83,9 @@ proptest! {
         let inside = |key: &&Vec<u8>| **key >= start && (end.is_empty() || **key < end);
         // What extends the start, or a prefix of it with its last byte raised.
         let raised = (0..start.len()).filter_map(|at| Some([&start[..at], &[start[at].checked_add(1)?]].concat()));
-        let stems: Vec<Vec<u8>> = raised.chain([start.clone(), vec![]]).collect();
+        // And what a rule is for that lies inside.
+        let ruled = rules.entries().iter().map(|entry| entry.prefix.clone());
+        let stems: Vec<Vec<u8>> = raised.chain(ruled).chain([start.clone(), vec![]]).collect();
         let keys: Vec<Vec<u8>> =
             stems.iter().flat_map(|stem| KEYS.iter().map(move |tail| [&stem[..], tail].concat())).collect();
         let seen: VnodeSet = keys.iter().filter(inside).map(|key| vnode(&rules, key)).collect();

@@ -23,7 +23,7 @@ pub(super) fn refused(error: Error) -> Status {
         Reason::Compacted { .. } => Refusal::Compacted,
         Reason::Busy(_) => Refusal::TooManyRequests,
         Reason::Deadline => Refusal::Timeout,
-        Reason::Conflict | Reason::Expired => Refusal::LeaderChanged,
+        Reason::Conflict | Reason::Expired | Reason::NameTaken => Refusal::LeaderChanged,
         Reason::Unavailable(_) => match error.outcome {
             Outcome::Unknown => Refusal::Timeout,
             Outcome::Read | Outcome::NotApplied => Refusal::NoLeader,

@@ -20,7 +20,7 @@ use super::params::Params;
 use super::payload::Payload;
 use super::problem::{Code, Problem};
 use super::reply::{self, Answer};
-use super::{key, kv, media};
+use super::{idempotency, key, kv, media};
 use crate::{Op, OpAnswer, Router};
 
 #[derive(serde::Deserialize)]
@@ -134,6 +134,7 @@ pub(super) async fn handle(
     if parts.method != Method::POST {
         return Err(Problem::method_not_allowed("POST"));
     }
+    idempotency::refuse(parts, "/v1/batch").map_err(Problem::of_write)?;
     let timeout = timeout(router, parts).map_err(Problem::of_write)?;
     let body = payload.read().await.map_err(Problem::of_write)?;
     let operations = parse(&body).map_err(Problem::of_write)?;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::payload::Payload;
 use super::problem::{Code, Problem};
 use super::reply::Answer;
-use super::{Here, MetricsText, batch, compact, kv, listing, operator, probes, txn};
+use super::{Here, MetricsText, batch, compact, kv, listing, operator, probes, stream, txn};
 use crate::Router;
 use crate::etcd::{EtcdOptions, Mount, mount};
 use crate::metrics::{HttpMetrics, Route};
@@ -71,6 +71,12 @@ impl Front {
             return self.answer_etcd(route, parts, body, started).await;
         }
         let mut payload = Payload::new(body, self.body_timeout);
+        if route == Route::Listing
+            && parts.method == http::Method::GET
+            && stream::is_asked_for(&parts.headers)
+        {
+            return self.answer_stream(&parts, payload, started).await;
+        }
         let answered = match route {
             Route::Key => {
                 let path_key = parts.uri.path().strip_prefix(KEY_PREFIX);
@@ -121,6 +127,30 @@ impl Front {
         self.metrics
             .record(route, &method, answer.status(), started.elapsed());
         answer.map(Either::Right)
+    }
+
+    async fn answer_stream(
+        &self,
+        parts: &Parts,
+        mut payload: Payload,
+        started: Instant,
+    ) -> Response<Body> {
+        let begun = stream::begin(&self.router, parts).await;
+        let usable = payload.drain().await;
+        let answer = match begun {
+            Ok(answer) => answer.map(Either::Right),
+            Err(mut problem) => {
+                problem.closes |= !usable;
+                problem.into_response().map(Either::Left)
+            }
+        };
+        self.metrics.record(
+            Route::Listing,
+            &parts.method,
+            answer.status(),
+            started.elapsed(),
+        );
+        answer
     }
 
     async fn answer_cold(

@@ -17,10 +17,11 @@ use super::params::Params;
 use super::payload::Payload;
 use super::problem::{Code, Problem};
 use super::reply::{self, Answer};
-use super::{key, media};
+use super::{change, history, idempotency, key, media};
 use crate::{Router, Written};
 
-const METHODS: &str = "GET, HEAD, PUT, DELETE";
+pub(super) const METHODS: &str =
+    "GET, HEAD, PUT, DELETE, and POST of {key}/increment and {key}/append";
 const READ_PARAMS: &[&str] = &["raw", "consistency", "revision", "timeout", "key64"];
 const WRITE_PARAMS: &[&str] = &["timeout", "key64"];
 
@@ -32,7 +33,13 @@ pub(super) async fn handle(
     payload: &mut Payload,
 ) -> Result<Answer, Problem> {
     match parts.method {
-        Method::GET => get(router, parts, path_key, false).await,
+        Method::GET => match path_key.and_then(history::of) {
+            Some(key) => history::handle(router, parts, key).await,
+            None => get(router, parts, path_key, false).await,
+        },
+        Method::POST => change::handle(router, parts, path_key, payload)
+            .await
+            .map_err(Problem::of_write),
         Method::HEAD => get(router, parts, path_key, true).await,
         Method::PUT => put(router, parts, path_key, payload)
             .await
@@ -141,8 +148,10 @@ async fn put(
             .map_err(|_| Problem::new(Code::BadContentType, "a content type is ASCII text"))?,
     };
     let value = payload.read().await?;
+    let name = idempotency::name(parts, &[b"put", &key], &[&value])?;
     let write = put_of(key.clone(), value, content_type, condition)?;
-    let written = router.write(write, Instant::now() + timeout).await?;
+    let deadline = Instant::now() + timeout;
+    let written = router.write_named(write, name, deadline).await?;
     let mut body = Vec::with_capacity(key.len() + 96);
     write_put(&mut body, &key, &written.outcome)?;
     let status = if written.outcome.version == 1 {
@@ -212,7 +221,9 @@ async fn delete(router: &Router, parts: &Parts, path_key: Option<&str>) -> Resul
     let key = key_of(path_key, &params, WRITE_PARAMS)?;
     let condition = condition::of_write(&parts.headers)?;
     let deadline = Instant::now() + params.timeout(parts, router.options())?;
-    let Written { outcome, revision } = router.write(delete_of(key, condition), deadline).await?;
+    let name = idempotency::name(parts, &[b"delete", &key], &[])?;
+    let delete = delete_of(key, condition);
+    let Written { outcome, revision } = router.write_named(delete, name, deadline).await?;
     let mut body = Vec::with_capacity(48);
     write_deleted(&mut body, &outcome)?;
     let mut answer = reply::json(StatusCode::OK, body);

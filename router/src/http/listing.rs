@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use caucus_api::limits::{PAGE_KEYS_DEFAULT, PAGE_KEYS_MAX};
-use caucus_api::shard::Item;
+use caucus_api::shard::{Item, Record};
 use caucus_ring::Revision;
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -18,7 +18,7 @@ use super::reply::{self, Answer};
 use crate::merge::prefix_end;
 use crate::{Listing, Page, Router};
 
-const PARAMS: &[&str] = &[
+pub(super) const PARAMS: &[&str] = &[
     "prefix",
     "start",
     "end",
@@ -40,7 +40,7 @@ pub(super) async fn handle(router: &Router, parts: &Parts) -> Result<Answer, Pro
         return Err(Problem::method_not_allowed("GET"));
     }
     let params = Params::parse(parts.uri.query(), PARAMS)?;
-    let mut listing = listing(&params)?;
+    let mut listing = listing(&params, PAGE_KEYS_MAX)?;
     let deadline = Instant::now() + params.timeout(parts, router.options())?;
     // All groups at one revision, and so are the pages that follow.
     if params.wants_global()? && listing.revision.is_none() {
@@ -52,7 +52,8 @@ pub(super) async fn handle(router: &Router, parts: &Parts) -> Result<Answer, Pro
     Ok(answer)
 }
 
-fn listing(params: &Params<'_>) -> Result<Listing, Problem> {
+/// What is asked for, up to the limit of one page.
+pub(super) fn listing(params: &Params<'_>, limit_max: usize) -> Result<Listing, Problem> {
     let bytes = |name| Bytes::copy_from_slice(params.get(name).unwrap_or(b""));
     let prefix = bytes("prefix");
     let delimiter = bytes("delimiter");
@@ -83,7 +84,7 @@ fn listing(params: &Params<'_>) -> Result<Listing, Problem> {
         start,
         end,
         limit: params
-            .number("limit", 1..=PAGE_KEYS_MAX)?
+            .number("limit", 1..=limit_max)?
             .unwrap_or(PAGE_KEYS_DEFAULT),
         keys_only: params.flag("keys_only")?,
         delimiter,
@@ -105,7 +106,8 @@ fn position(cursor: &[u8]) -> Option<(Option<Revision>, Bytes)> {
     (*form == CURSOR_FORM).then(|| (revision, Bytes::copy_from_slice(key)))
 }
 
-fn cursor(revision: Option<Revision>, start: &[u8]) -> String {
+/// Where a page goes on.
+pub(super) fn cursor(revision: Option<Revision>, start: &[u8]) -> String {
     let revision = revision.map_or(0, |revision| revision.0);
     let mut bytes = Vec::with_capacity(9 + start.len());
     bytes.push(CURSOR_FORM);
@@ -122,13 +124,7 @@ fn page_json(page: &Page, listing: &Listing) -> Vec<u8> {
         .iter()
         .filter_map(|item| item.record.as_ref().map(|record| (&item.key, record)));
     json::array(object.field("items"), records, |out, (key, record)| {
-        if !listing.keys_only {
-            return kv::write_record(out, key, record);
-        }
-        let mut object = Object::begin(out);
-        object.key(key);
-        object.revisions(record.mod_revision, record.create_revision, record.version);
-        object.end();
+        write_record(out, key, record, listing.keys_only);
     });
     let folded = || page.items.iter().filter(|item| item.record.is_none());
     let text = |item: &Item| std::str::from_utf8(&item.key).is_ok();
@@ -151,6 +147,28 @@ fn page_json(page: &Page, listing: &Listing) -> Vec<u8> {
     out
 }
 
+/// One item by itself: a record, or a folded prefix.
+pub(super) fn write_item(out: &mut Vec<u8>, item: &Item, keys_only: bool) {
+    match &item.record {
+        Some(record) => write_record(out, &item.key, record, keys_only),
+        None => {
+            let mut object = Object::begin(out);
+            object.bytes("prefix", "prefix64", &item.key);
+            object.end();
+        }
+    }
+}
+
+fn write_record(out: &mut Vec<u8>, key: &[u8], record: &Record, keys_only: bool) {
+    if !keys_only {
+        return kv::write_record(out, key, record);
+    }
+    let mut object = Object::begin(out);
+    object.key(key);
+    object.revisions(record.mod_revision, record.create_revision, record.version);
+    object.end();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,7 +176,7 @@ mod tests {
     fn range(query: &str) -> Result<(String, String), Code> {
         let params = Params::parse(Some(query), PARAMS).unwrap();
         let text = |bytes: Bytes| bytes.escape_ascii().to_string();
-        listing(&params)
+        listing(&params, PAGE_KEYS_MAX)
             .map(|listing| (text(listing.start), text(listing.end)))
             .map_err(|problem| problem.code)
     }
@@ -198,6 +216,7 @@ mod tests {
         );
         let query = format!("prefix=/a/&cursor={then}");
         let params = Params::parse(Some(&query), PARAMS).unwrap();
-        assert_eq!(listing(&params).unwrap().revision, Some(Revision(7)));
+        let listing = listing(&params, PAGE_KEYS_MAX).unwrap();
+        assert_eq!(listing.revision, Some(Revision(7)));
     }
 }

@@ -11,9 +11,12 @@
 //! connection usable: its body is read to the end, up to a limit.
 
 mod batch;
+mod change;
 mod compact;
 mod condition;
 mod front;
+mod history;
+mod idempotency;
 mod json;
 mod key;
 mod kv;
@@ -26,6 +29,7 @@ mod probes;
 mod problem;
 mod reply;
 mod serve;
+mod stream;
 mod txn;
 
 pub use problem::{Code, Problem};

@@ -67,6 +67,8 @@ codes! {
     FutureRevision "future_revision" BAD_REQUEST false "the revision has not been granted yet",
     /// A revision that isn't kept any more.
     Compacted "compacted" GONE false "the revision is compacted",
+    /// An Idempotency-Key that another request had before.
+    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY false "the idempotency key was given to another request",
     /// A transaction that met an older one.
     Conflict "conflict" CONFLICT true "an older transaction is in the way",
     /// The group can't make sense of the request.
@@ -207,6 +209,7 @@ impl From<Error> for Problem {
             Reason::FutureRevision => Code::FutureRevision,
             Reason::Compacted { .. } => Code::Compacted,
             Reason::Conflict => Code::Conflict,
+            Reason::NameTaken => Code::IdempotencyKeyReused,
             Reason::Invalid(_) => Code::InvalidRequest,
             Reason::Busy(_) => Code::Busy,
             Reason::Unavailable(_) => Code::Unavailable,

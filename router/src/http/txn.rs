@@ -22,9 +22,10 @@ use super::params::Params;
 use super::payload::Payload;
 use super::problem::{Code, Problem};
 use super::reply::{self, Answer};
-use super::{key, kv, media};
+use super::{idempotency, key, kv, media};
 use crate::Router;
 use crate::merge::prefix_end;
+use crate::txn::smallest_key;
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -147,8 +148,11 @@ pub(super) async fn handle(
         .timeout(parts, router.options())
         .map_err(Problem::of_write)?;
     let body = payload.read().await.map_err(Problem::of_write)?;
-    let txn = parse(&body).map_err(Problem::of_write)?;
-    let transacted = router.txn(txn.clone(), Instant::now() + timeout).await?;
+    let mut txn = parse(&body).map_err(Problem::of_write)?;
+    let smallest = smallest_key(&mut txn);
+    let name = idempotency::name(parts, &[b"txn", &smallest], &[&body])?;
+    let deadline = Instant::now() + timeout;
+    let transacted = router.txn_named(txn.clone(), name, deadline).await?;
     if let Some(problem) = &transacted.done.problem {
         return Err(Problem::of_write(impossible(problem)));
     }
@@ -318,7 +322,7 @@ fn place_of(put: PutBody<'_>, body: &Bytes) -> Result<Place, Problem> {
     })
 }
 
-fn impossible(problem: &shard::Problem) -> Problem {
+pub(super) fn impossible(problem: &shard::Problem) -> Problem {
     let why = match problem.kind() {
         ProblemKind::None => "it cannot be executed",
         ProblemKind::KeyNotFound => "its key is not there",

@@ -62,6 +62,9 @@ pub enum Failure {
         /// The lowest that can be read.
         revision: u64,
     },
+    /// The client gave this request the name of another one, which was executed.
+    #[error("this name was given to another request before")]
+    NameTaken,
     /// The transaction met an older one: it is to begin anew, with its age.
     #[error("an older transaction is in the way")]
     Conflict,
@@ -95,6 +98,7 @@ impl Failure {
             | Failure::FutureRevision
             | Failure::Invalid(_)
             | Failure::Compacted { .. }
+            | Failure::NameTaken
             | Failure::Deadline { .. } => Outlook::Final,
         }
     }
@@ -114,6 +118,7 @@ impl Failure {
             | Failure::NoReplica
             | Failure::Compacted { .. }
             | Failure::Conflict
+            | Failure::NameTaken
             | Failure::Rules => false,
         }
     }
@@ -136,6 +141,7 @@ impl From<Failure> for Error {
             Failure::Rules => (Code::Rules, 0, 0),
             Failure::Compacted { .. } => (Code::Compacted, 0, 0),
             Failure::Conflict => (Code::Conflict, 0, 0),
+            Failure::NameTaken => (Code::NameTaken, 0, 0),
         };
         let revision = match &failure {
             Failure::Compacted { revision } => *revision,
@@ -182,6 +188,7 @@ impl From<Error> for Failure {
                 revision: error.revision,
             },
             Code::Conflict => Failure::Conflict,
+            Code::NameTaken => Failure::NameTaken,
         }
     }
 }
@@ -198,6 +205,7 @@ mod tests {
             Failure::Moved { epoch: 9 },
             Failure::Busy("the group's queue of reads".to_owned()),
             Failure::NoSpace,
+            Failure::NameTaken,
             Failure::Unavailable {
                 reason: "the oracle".to_owned(),
                 unknown: true,

@@ -7,16 +7,20 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use caucus_api::Failure;
+use caucus_api::shard::change::By;
 use caucus_api::shard::command::Command as Kind;
+use caucus_api::shard::compare::Target;
 use caucus_api::shard::condition::Kind as Must;
+use caucus_api::shard::operation::Operation as Op;
 use caucus_api::shard::outcome::Kind as Did;
 use caucus_api::shard::reply::Body as Answer;
 use caucus_api::shard::request::Body;
 use caucus_api::shard::write::Action;
 use caucus_api::shard::{
-    Batch, Bootstrap, Command, Condition, Delete, Error, Found, Get, Hash, Hashed, Item, List,
-    Listed, Outcome, Put, Record, Replies, Reply, Request, RequestId, Requests, Revisions,
-    SessionProgress, Unit, Write,
+    Abort, Batch, Bootstrap, Change, Command, Commit, Compact, Compare, Condition, Decide, Delete,
+    Error, Filter, Forget, Found, Get, Hash, Hashed, Item, List, Listed, Operation, Outcome,
+    Participant, Place, Prepare, Put, RangeRead, Record, Remove, Replies, Reply, Request,
+    RequestId, Requests, Revisions, SessionProgress, Span, Txn, Unit, Write,
 };
 use prost::Message;
 
@@ -28,6 +32,20 @@ const WRITE_PUT: &str = "\
     0a1009080706050403020110ac0218f0a20412062f612f622f631a071a050a0305ac0222026d65280630\
     0352180a027b7d12106170706c69636174696f6e2f6a736f6e184d";
 const WRITE_DELETE: &str = "0a1009080706050403020110ac0218f0a20412062f612f622f635a00";
+const WRITE_TXN: &str = "\
+    0a1009080706050403020110ac0218f0a20412022f6138096a520a0a0a040a022f6110031803120f120d\
+    0a022f6112030a01782001280112082a060a022f6e18091a131a110a0f0a032f622f12032f6230180122\
+    01011a140a120a040a022f61100718032002280342020804";
+const WRITE_PREPARE: &str = "\
+    0a1009080706050403020110ac0218f0a20412022f6138098201200a08120612040a022f61100418ac02\
+    20c8012a0508041201022a050805120102";
+const WRITE_DECIDE: &str = "0a1009080706050403020110ac0218f0a20412022f6138098a010708ac0212020100";
+const WRITE_COMMIT: &str = "\
+    0a1009080706050403020110ac0218f0a20412022f61380992010908ac021090031a0101";
+const WRITE_ABORT: &str = "0a1009080706050403020110ac0218f0a20412022f6138099a010308ac02";
+const WRITE_FORGET: &str = "0a1009080706050403020110ac0218f0a20412022f613809a2010308ac02";
+const COMPACT: &str = "6a0308ac02";
+const TIMED_BATCH: &str = "1208080520ac0228c801";
 const IF_ABSENT: &str = "0a00";
 const IF_PRESENT: &str = "1200";
 const IF_REVISION_IS: &str = "1a050a0305ac02";
@@ -121,10 +139,19 @@ fn commands_of_the_log() {
         first_revision: 70_001,
         writes: vec![vec![1, 2].into(), Bytes::new()],
         progress: vec![progress()],
+        ..Batch::default()
+    };
+    let timed = Batch {
+        first_revision: 5,
+        time_ms: 300,
+        forget_before_ms: 200,
+        ..Batch::default()
     };
     for (command, hex) in [
         (Kind::Bootstrap(bootstrap), BOOTSTRAP),
         (Kind::Batch(batch), BATCH),
+        (Kind::Batch(timed), TIMED_BATCH),
+        (Kind::Compact(Compact { revision: 300 }), COMPACT),
     ] {
         let command = Command {
             command: Some(command),
@@ -153,6 +180,7 @@ fn writes() {
         principal: text("me"),
         auth_version: 6,
         rules_version: 3,
+        fingerprint: 0,
         action: Some(Action::Put(Put {
             value: text("{}"),
             content_type: "application/json".to_owned(),
@@ -173,6 +201,113 @@ fn writes() {
     check(must(is), IF_REVISION_IS);
     let is_not = Must::RevisionIsNot(revisions(&[9]));
     check(must(is_not), IF_REVISION_IS_NOT);
+}
+
+fn txn() -> Txn {
+    let key = |key| {
+        Some(Span {
+            start: text(key),
+            ..Span::default()
+        })
+    };
+    let operation = |operation| Operation {
+        operation: Some(operation),
+    };
+    let place = Place {
+        key: text("/a"),
+        put: Some(Put {
+            value: text("x"),
+            ..Put::default()
+        }),
+        keep_lease: true,
+        previous: true,
+        ..Place::default()
+    };
+    let change = Change {
+        key: text("/n"),
+        by: Some(By::Add(-5)),
+        ..Change::default()
+    };
+    let remove = Remove {
+        span: Some(Span {
+            start: text("/b/"),
+            end: text("/b0"),
+            range: true,
+            vnodes: vec![1].into(),
+        }),
+        previous: false,
+    };
+    let range = RangeRead {
+        span: key("/a"),
+        revision: 7,
+        limit: 3,
+        order: 2,
+        target: 3,
+        filter: Some(Filter {
+            mod_min: 4,
+            ..Filter::default()
+        }),
+        ..RangeRead::default()
+    };
+    Txn {
+        compares: vec![Compare {
+            span: key("/a"),
+            relation: 3,
+            target: Some(Target::Version(-2)),
+        }],
+        then: vec![operation(Op::Place(place)), operation(Op::Change(change))],
+        otherwise: vec![operation(Op::Remove(remove)), operation(Op::Range(range))],
+    }
+}
+
+#[test]
+fn transactions_and_their_steps() {
+    let place = Op::Place(Place {
+        key: text("/a"),
+        ..Place::default()
+    });
+    let participant = |group| Participant {
+        group,
+        vnodes: vec![2].into(),
+    };
+    let prepare = Prepare {
+        txn: Some(Txn {
+            then: vec![Operation {
+                operation: Some(place),
+            }],
+            ..Txn::default()
+        }),
+        coordinator: 4,
+        attempt: 300,
+        age: 200,
+        participants: vec![participant(4), participant(5)],
+    };
+    let decide = Decide {
+        attempt: 300,
+        path: vec![true, false],
+    };
+    let commit = Commit {
+        attempt: 300,
+        revision: 400,
+        path: vec![true],
+    };
+    for (action, hex) in [
+        (Action::Txn(txn()), WRITE_TXN),
+        (Action::Prepare(prepare), WRITE_PREPARE),
+        (Action::Decide(decide), WRITE_DECIDE),
+        (Action::Commit(commit), WRITE_COMMIT),
+        (Action::Abort(Abort { attempt: 300 }), WRITE_ABORT),
+        (Action::Forget(Forget { attempt: 300 }), WRITE_FORGET),
+    ] {
+        let write = Write {
+            id: Some(id()),
+            key: text("/a"),
+            fingerprint: 9,
+            action: Some(action),
+            ..Write::default()
+        };
+        check(write, hex);
+    }
 }
 
 #[test]

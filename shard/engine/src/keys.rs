@@ -61,6 +61,8 @@ pub mod state_kind {
     pub const SESSION: u8 = 8;
     /// Changes of vnode records since these were written.
     pub const JOURNAL: u8 = 9;
+    /// Requests that clients named, with what they did.
+    pub const IDEMPOTENT: u8 = 10;
 }
 
 /// Kinds in [`Space::Log`](crate::Space::Log).
@@ -181,6 +183,31 @@ pub fn parse_history(storage: StorageId, key: &[u8]) -> Option<(u16, Vec<u8>, u6
         u16::from_be_bytes(*vnode),
         user_key,
         u64::from_be_bytes(*revision),
+    ))
+}
+
+/// A request that a client named, by the time at which it was executed.
+pub fn idempotent(storage: StorageId, time: u64, session: u64, sequence: u64) -> Bytes {
+    let (time, session, sequence) = (
+        time.to_be_bytes(),
+        session.to_be_bytes(),
+        sequence.to_be_bytes(),
+    );
+    key(
+        storage,
+        state_kind::IDEMPOTENT,
+        &[&time, &session, &sequence],
+    )
+}
+
+/// Time, session and sequence of an [`idempotent`] key; `None` if it is no such key.
+pub fn parse_idempotent(storage: StorageId, key: &[u8]) -> Option<(u64, u64, u64)> {
+    let (time, rest) = rest(key, storage, state_kind::IDEMPOTENT)?.split_first_chunk()?;
+    let (session, sequence) = rest.split_first_chunk()?;
+    Some((
+        u64::from_be_bytes(*time),
+        u64::from_be_bytes(*session),
+        u64::from_be_bytes(sequence.try_into().ok()?),
     ))
 }
 

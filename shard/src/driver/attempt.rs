@@ -12,6 +12,7 @@ use prost::Message;
 use tokio::time::{Instant, sleep};
 
 use super::{Driver, Live};
+use crate::fail_points;
 use crate::sequencer::WriteJob;
 use crate::state::txn;
 
@@ -87,6 +88,7 @@ impl Driver {
         let Some(tree) = &prepare.txn else {
             return End::Failed(Failure::Invalid("there is no transaction".to_owned()));
         };
+        fail_points::at(fail_points::COORDINATOR_PREPARED);
         let mut parts = vec![own];
         let others = self
             .prepare_others(write, prepare, attempt, age, deadline)
@@ -108,6 +110,7 @@ impl Driver {
                 end => end,
             };
         }
+        fail_points::at(fail_points::ALL_PREPARED);
         let decided = step(
             write,
             Action::Decide(Decide {
@@ -206,6 +209,7 @@ impl Driver {
         decided: TxnDone,
         deadline: Instant,
     ) -> End {
+        fail_points::at(fail_points::DECIDED);
         let (revision, path) = (decided.revision, decided.path.clone());
         let forgotten = decided.forgotten;
         // Commits go on after the client's time is up.
@@ -215,12 +219,21 @@ impl Driver {
             this.commit_others(&write, &prepare, attempt, revision, &path)
                 .await
         });
+        let Some(tree) = &prepare.txn else {
+            return End::Failed(Failure::Invalid("there is no transaction".to_owned()));
+        };
+        if !forgotten && let Some(answers) = txn::known(tree, &path, &decided.answers) {
+            // The decision is in the log, and the locks hide what isn't committed yet.
+            return End::Answer(TxnDone {
+                revision,
+                path,
+                answers,
+                ..TxnDone::default()
+            });
+        }
         let answers = match tokio::time::timeout_at(deadline, committing).await {
             Ok(Ok(answers)) => answers,
             Ok(Err(_)) | Err(_) => return End::Lost(Failure::Deadline { unknown: true }),
-        };
-        let Some(tree) = &prepare.txn else {
-            return End::Failed(Failure::Invalid("there is no transaction".to_owned()));
         };
         let all: Option<Vec<Vec<Answer>>> = answers.into_iter().collect();
         let done = TxnDone {
@@ -263,13 +276,20 @@ impl Driver {
         let encoded: bytes::Bytes = step(write, commit).encode_to_vec().into();
         let asks = self.others_of(prepare).map(|group| {
             let ask = Ask::Write(encoded.clone());
-            async move { self.there(group, ask, deadline).await }
+            async move {
+                let reply = self.there(group, ask, deadline).await;
+                if reply.is_ok() {
+                    fail_points::at(fail_points::ONE_COMMITTED);
+                }
+                reply
+            }
         });
         let replies = join_all(asks).await;
         let confirmed = replies
             .iter()
             .all(|reply| matches!(reply, Ok(Body::Txn(_))));
         if confirmed {
+            fail_points::at(fail_points::ALL_COMMITTED);
             // Not waited for: should it fail, recovery asks again.
             let (this, forget) = (
                 self.clone(),
@@ -327,6 +347,7 @@ fn definite(failure: Failure) -> Failure {
         | Failure::Invalid(_)
         | Failure::Rules
         | Failure::Compacted { .. }
+        | Failure::NameTaken
         | Failure::Conflict => failure,
     }
 }

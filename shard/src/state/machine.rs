@@ -16,6 +16,7 @@ use prost::Message;
 use super::attempts::Attempts;
 use super::dedup::{Dedup, Forgotten, ITEMS_MAX, Known};
 use super::heads::Heads;
+use super::idempotent::{Idempotent, Name};
 use super::ownership::Ownership;
 use super::published::{Published, Routing, Scope};
 use super::record::{
@@ -86,6 +87,8 @@ pub enum Refusal {
     Problem(Problem),
     /// Too many transactions stand prepared.
     Full,
+    /// Its client gave its name to another request before.
+    NameTaken,
 }
 
 /// The state machine of one replica of a data group.
@@ -98,6 +101,9 @@ pub struct GroupState {
     pub(super) heads: Heads,
     pub(super) attempts: Attempts,
     dedup: Dedup,
+    idempotent: Idempotent,
+    /// Of the entry that is being applied, in ms.
+    time: u64,
     pub(super) highest: u64,
     /// What was replaced up to here isn't kept.
     pub(super) compacted: u64,
@@ -120,6 +126,8 @@ impl GroupState {
             heads: Heads::default(),
             attempts: Attempts::default(),
             dedup: Dedup::new(0, ITEMS_MAX),
+            idempotent: Idempotent::default(),
+            time: 0,
             highest: 0,
             compacted: 0,
             rescoped: false,
@@ -177,6 +185,8 @@ impl GroupState {
                 txn.put(key, record.encode_to_vec());
             }
         }
+        self.time = batch.time_ms;
+        self.idempotent.forget(txn, batch.forget_before_ms);
         let mut verdicts = Vec::with_capacity(batch.writes.len());
         let mut executed = DedupRecord::default();
         for (offset, bytes) in batch.writes.iter().enumerate() {
@@ -249,8 +259,7 @@ impl GroupState {
         if !self.vnodes.owns(vnode) {
             return Ok(Verdict::Refused(Refusal::Moved));
         }
-        let id = write.id.unwrap_or_default();
-        if let Some(verdict) = self.seen(&id, executed) {
+        if let Some(verdict) = self.seen(write, executed) {
             return Ok(verdict);
         }
         if revision <= self.highest {
@@ -261,16 +270,40 @@ impl GroupState {
         }
         let outcome = self.effects(txn).execute(vnode, write, revision)?;
         self.highest = revision;
-        executed.items.push(item(&id, vnode, outcome));
+        let id = write.id.unwrap_or_default();
+        self.remember(txn, &id, write.fingerprint, (vnode, outcome), executed);
         Ok(Verdict::Done(outcome))
     }
 
-    /// What is known of a request id, if it isn't fresh.
-    pub(super) fn seen(&self, id: &RequestId, executed: &DedupRecord) -> Option<Verdict> {
+    /// What is known of a request's id, if it isn't fresh.
+    pub(super) fn seen(&self, write: &Write, executed: &DedupRecord) -> Option<Verdict> {
+        let id = &write.id.unwrap_or_default();
+        if write.fingerprint != 0 {
+            return match self.idempotent.look_up(id, write.fingerprint) {
+                Name::Fresh => None,
+                Name::Done(outcome) => Some(Verdict::Done(outcome)),
+                Name::Clash => Some(Verdict::Refused(Refusal::NameTaken)),
+            };
+        }
         match twin(executed, id).map_or_else(|| self.dedup.look_up(id), Known::Done) {
             Known::Done(outcome) => Some(Verdict::Done(outcome)),
             Known::Expired => Some(Verdict::Refused(Refusal::Expired)),
             Known::Fresh => None,
+        }
+    }
+
+    /// Keeps what an id did, at its home.
+    pub(super) fn remember(
+        &mut self,
+        txn: &mut Txn,
+        id: &RequestId,
+        fingerprint: u64,
+        done: (Vnode, Outcome),
+        executed: &mut DedupRecord,
+    ) {
+        match fingerprint {
+            0 => executed.items.push(item(id, done.0, done.1)),
+            print => self.idempotent.record(txn, self.time, id, print, done),
         }
     }
 
@@ -285,7 +318,7 @@ impl GroupState {
 }
 
 /// What is remembered of an executed id.
-pub(super) fn item(id: &RequestId, home: Vnode, outcome: Outcome) -> DedupItem {
+fn item(id: &RequestId, home: Vnode, outcome: Outcome) -> DedupItem {
     DedupItem {
         session: id.session,
         sequence: id.sequence,
@@ -334,6 +367,8 @@ impl StateMachine for GroupState {
         occupied.union_with(&Ownership::with_history(state)?);
         self.published.set_occupied(occupied);
         self.dedup = load_dedup(state, position.floor, self.dedup_items_max)?;
+        self.idempotent = Idempotent::load(state)?;
+        self.published.set_names(self.idempotent.len());
         self.rescoped = true;
         Ok(())
     }
@@ -393,6 +428,7 @@ impl StateMachine for GroupState {
         self.published
             .set_position(at, self.highest, self.vnodes.total());
         self.attempts.publish(self.published.standing());
+        self.published.set_names(self.idempotent.len());
     }
 }
 

@@ -15,6 +15,7 @@
 mod attempts;
 mod dedup;
 mod heads;
+mod idempotent;
 mod machine;
 mod number;
 mod ownership;

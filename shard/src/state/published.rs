@@ -1,6 +1,6 @@
 //! What readers may know of a group's state without asking the state machine.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -16,6 +16,7 @@ pub struct Published {
     highest: AtomicU64,
     compacted: AtomicU64,
     standing: Standing,
+    names: AtomicUsize,
     hash: Mutex<Hashed>,
     /// Never shrinks but when the state is read anew.
     occupied: Mutex<VnodeSet>,
@@ -68,6 +69,15 @@ impl Published {
     /// reading data of the past: if that lies below, it may be incomplete.
     pub fn compacted(&self) -> u64 {
         self.compacted.load(Ordering::Acquire)
+    }
+
+    /// How many requests that clients named are remembered.
+    pub(crate) fn names(&self) -> usize {
+        self.names.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_names(&self, names: usize) {
+        self.names.store(names, Ordering::Relaxed);
     }
 
     /// The transactions over groups that stand in the state.

@@ -107,6 +107,18 @@ pub(super) struct DedupItem {
     pub(super) outcome: Outcome,
 }
 
+/// A request that a client named.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(super) struct IdempotentRecord {
+    /// The home vnode: the name moves with it.
+    #[prost(uint32, tag = "1")]
+    pub(super) vnode: u32,
+    #[prost(fixed64, tag = "2")]
+    pub(super) fingerprint: u64,
+    #[prost(message, required, tag = "3")]
+    pub(super) outcome: Outcome,
+}
+
 /// How far a session has got.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct SessionRecord {

@@ -17,7 +17,7 @@ use caucus_engine::Error;
 use caucus_raft::Txn;
 use caucus_ring::VnodeSet;
 
-use super::machine::{GroupState, Refusal, Verdict, item};
+use super::machine::{GroupState, Refusal, Verdict};
 use super::published::Routing;
 use super::record::DedupRecord;
 use super::txn::{self, Part as Own, Trouble, View};
@@ -51,8 +51,7 @@ impl GroupState {
         if !self.vnodes.owns_all(&vnodes) {
             return Ok(Verdict::Refused(Refusal::Moved));
         }
-        let id = write.id.unwrap_or_default();
-        if let Some(verdict) = self.seen(&id, executed) {
+        if let Some(verdict) = self.seen(write, executed) {
             return Ok(verdict);
         }
         if revision <= self.highest {
@@ -71,9 +70,9 @@ impl GroupState {
         };
         self.effects(txn).install_all(&routing, written, revision)?;
         self.highest = revision;
-        executed
-            .items
-            .push(item(&id, routing.vnode(&write.key), outcome(revision)));
+        let id = write.id.unwrap_or_default();
+        let did = (routing.vnode(&write.key), outcome(revision));
+        self.remember(txn, &id, write.fingerprint, did, executed);
         Ok(Verdict::Txn(done))
     }
 
@@ -155,9 +154,8 @@ impl GroupState {
             0 => attempt,
             age => age,
         };
-        let id = write.id.unwrap_or_default();
         if self.attempts.get(attempt).is_none() {
-            if coordinates && let Some(verdict) = self.seen(&id, executed) {
+            if coordinates && let Some(verdict) = self.seen(write, executed) {
                 return Ok(verdict);
             }
             if revision <= self.highest {
@@ -187,6 +185,7 @@ impl GroupState {
                 floor: self.highest,
                 revision: 0,
                 path: Vec::new(),
+                fingerprint: write.fingerprint,
             };
             let standing = self.published.standing();
             self.attempts.prepare(txn, record, standing);
@@ -244,10 +243,11 @@ impl GroupState {
             return Ok(Verdict::Refused(Refusal::Overtaken));
         }
         let answers = self.execute(txn, &attempt, &decide.path, revision)?;
-        if let Some(routing) = &self.routing {
+        if let Some(routing) = self.routing.clone() {
             let id = attempt.id.unwrap_or_default();
             let home = routing.vnode(&attempt.key);
-            executed.items.push(item(&id, home, outcome(revision)));
+            let did = (home, outcome(revision));
+            self.remember(txn, &id, attempt.fingerprint, did, executed);
         }
         let path = decide.path.clone();
         self.attempts

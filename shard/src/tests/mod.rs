@@ -4,6 +4,7 @@
 mod deadlines;
 mod leaders;
 mod limits;
+mod names;
 mod oracle;
 mod order;
 mod reach;

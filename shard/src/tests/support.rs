@@ -158,6 +158,8 @@ pub(super) struct Cluster {
     addrs: Arc<Addrs>,
     begun: mpsc::UnboundedSender<u32>,
     sequence: AtomicU64,
+    /// Milliseconds on the wall.
+    wall: Arc<AtomicU64>,
     pub(super) reach: Arc<Reach>,
 }
 
@@ -185,6 +187,7 @@ impl Cluster {
             addrs: Arc::default(),
             begun,
             sequence: AtomicU64::new(0),
+            wall: Arc::new(AtomicU64::new(1_000_000)),
             reach: Arc::default(),
         };
         for node in 1..=nodes {
@@ -226,6 +229,10 @@ impl Cluster {
             revisions: Arc::new(self.oracle.clone()),
             others: self.reach.clone(),
             activations: Arc::new(Begun(self.begun.clone())),
+            clock: {
+                let wall = self.wall.clone();
+                Arc::new(move || wall.load(Ordering::Relaxed))
+            },
             maps: self.map.subscribe(),
             options: self.options.clone(),
             shutdown: stop.clone(),
@@ -249,6 +256,12 @@ impl Cluster {
             stop,
         };
         self.nodes.insert(node, started);
+    }
+
+    /// Time goes by on the wall.
+    pub(super) fn pass(&self, time: Duration) {
+        self.wall
+            .fetch_add(time.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Ends all of a node but its engine.

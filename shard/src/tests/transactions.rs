@@ -248,7 +248,7 @@ async fn who_meets_a_prepared_transaction_waits_for_its_end() {
         then: vec![place(&mine, "a"), place(&theirs, "b")],
         ..Txn::default()
     };
-    let mut txn = cluster.send(1, cluster.over_both(&mine, txn));
+    let txn = cluster.send(1, cluster.over_both(&mine, txn));
     let standing = |group: u32| cluster.nodes[&1].shard.standing(group);
     until("a decision", || {
         standing(1).iter().any(|attempt| attempt.revision > 0)
@@ -265,7 +265,9 @@ async fn who_meets_a_prepared_transaction_waits_for_its_end() {
         text("a"),
         "there it is committed"
     );
-    assert!(read.is_open() && write.is_open() && txn.is_open());
+    assert!(read.is_open() && write.is_open());
+    // Its client is told as soon as it is decided.
+    assert!(done(txn.reply().await).problem.is_none());
     cluster.reach.open();
     // The participant asks by itself.
     let read = value(read.reply().await);
@@ -276,7 +278,6 @@ async fn who_meets_a_prepared_transaction_waits_for_its_end() {
         standing(1).is_empty() && standing(2).is_empty()
     })
     .await;
-    drop(txn);
     cluster.end().await;
 }
 

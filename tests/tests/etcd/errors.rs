@@ -55,31 +55,29 @@ fn then(requests: Vec<Request>) -> TxnRequest {
     }
 }
 
-/// Both stores were compacted before at a revision above 2, and have the key `there`.
-fn cases() -> Vec<Case> {
-    const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
-    const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
-    const NO_KEY: &str = "etcdserver: key is not provided";
-    const NOT_FOUND: &str = "etcdserver: key not found";
-    const NO_LEASE: &str = "etcdserver: requested lease not found";
-    const FAR: i64 = 1 << 50;
-    let reads = |revision| then(vec![Request::RequestRange(range("there", revision))]);
-    let many = vec![Request::RequestRange(range("there", 0)); 129];
-    let case = |request, code, text| Case {
+const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
+const FAR: i64 = 1 << 50;
+
+fn case(request: Asked, code: Code, text: &'static str) -> Case {
+    Case {
         request,
         code,
         text,
-    };
-    let bad = Code::InvalidArgument;
+    }
+}
+
+/// Both stores were compacted before at a revision above 2, and have the key `there`.
+fn cases() -> Vec<Case> {
+    let mut cases = revisions();
+    cases.extend(operations());
+    cases.extend(sizes());
+    cases
+}
+
+fn revisions() -> Vec<Case> {
+    let reads = |revision| then(vec![Request::RequestRange(range("there", revision))]);
     vec![
-        case(Asked::Range(range("", 0)), bad, NO_KEY),
-        case(Asked::Put(put("")), bad, NO_KEY),
-        case(Asked::Delete(DeleteRangeRequest::default()), bad, NO_KEY),
-        case(
-            Asked::Txn(then(vec![Request::RequestPut(put(""))])),
-            bad,
-            NO_KEY,
-        ),
         case(Asked::Range(range("there", 2)), Code::OutOfRange, COMPACTED),
         case(Asked::Range(range("there", FAR)), Code::OutOfRange, FUTURE),
         case(Asked::Txn(reads(2)), Code::OutOfRange, COMPACTED),
@@ -87,52 +85,61 @@ fn cases() -> Vec<Case> {
         case(compact(2), Code::OutOfRange, COMPACTED),
         case(compact(-1), Code::OutOfRange, COMPACTED),
         case(compact(FAR), Code::OutOfRange, FUTURE),
+    ]
+}
+
+fn operations() -> Vec<Case> {
+    const NO_KEY: &str = "etcdserver: key is not provided";
+    const NOT_FOUND: &str = "etcdserver: key not found";
+    const NO_LEASE: &str = "etcdserver: requested lease not found";
+    let bad = Code::InvalidArgument;
+    let one = |put| Asked::Txn(then(vec![Request::RequestPut(put)]));
+    let valued = PutRequest {
+        ignore_value: true,
+        ..put("there")
+    };
+    let keeps_lease = PutRequest {
+        ignore_lease: true,
+        ..leased("there")
+    };
+    vec![
+        case(Asked::Range(range("", 0)), bad, NO_KEY),
+        case(Asked::Put(put("")), bad, NO_KEY),
+        case(Asked::Delete(DeleteRangeRequest::default()), bad, NO_KEY),
+        case(one(put("")), bad, NO_KEY),
         case(Asked::Put(kept("gone")), bad, NOT_FOUND),
+        case(one(kept("gone")), bad, NOT_FOUND),
+        case(Asked::Put(valued), bad, "etcdserver: value is provided"),
         case(
-            Asked::Txn(then(vec![Request::RequestPut(kept("gone"))])),
-            bad,
-            NOT_FOUND,
-        ),
-        case(
-            Asked::Put(PutRequest {
-                ignore_value: true,
-                ..put("there")
-            }),
-            bad,
-            "etcdserver: value is provided",
-        ),
-        case(
-            Asked::Put(PutRequest {
-                ignore_lease: true,
-                ..leased("there")
-            }),
+            Asked::Put(keeps_lease),
             bad,
             "etcdserver: lease is provided",
         ),
         case(Asked::Put(leased("there")), Code::NotFound, NO_LEASE),
+        case(one(leased("there")), Code::NotFound, NO_LEASE),
+    ]
+}
+
+fn sizes() -> Vec<Case> {
+    let bad = Code::InvalidArgument;
+    let twice = then(vec![Request::RequestPut(put("a")); 2]);
+    let many = then(vec![Request::RequestRange(range("there", 0)); 129]);
+    let large = PutRequest {
+        value: vec![b'x'; 3 << 19].into(),
+        ..put("large")
+    };
+    vec![
         case(
-            Asked::Txn(then(vec![Request::RequestPut(leased("there"))])),
-            Code::NotFound,
-            NO_LEASE,
-        ),
-        case(
-            Asked::Txn(then(vec![Request::RequestPut(put("a")); 2])),
+            Asked::Txn(twice),
             bad,
             "etcdserver: duplicate key given in txn request",
         ),
         case(
-            Asked::Txn(then(many)),
+            Asked::Txn(many),
             bad,
             "etcdserver: too many operations in txn request",
         ),
-        case(
-            Asked::Put(PutRequest {
-                value: vec![b'x'; 3 << 19].into(),
-                ..put("large")
-            }),
-            bad,
-            "etcdserver: request is too large",
-        ),
+        case(Asked::Put(large), bad, "etcdserver: request is too large"),
     ]
 }
 

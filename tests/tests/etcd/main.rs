@@ -2,6 +2,7 @@
 
 mod errors;
 mod script;
+mod serial;
 mod tool;
 
 use caucus_tests::Cluster;

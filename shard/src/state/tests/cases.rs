@@ -36,6 +36,7 @@ fn batch(first_revision: u64, writes: Vec<Bytes>) -> Batch {
         first_revision,
         writes,
         progress: Vec::new(),
+        ..Batch::default()
     }
 }
 

@@ -242,6 +242,7 @@ impl History {
                     first_revision: (self.model.highest + 1).saturating_add_signed(*gap).max(1),
                     writes: writes.iter().map(|wish| self.write(wish)).collect(),
                     progress,
+                    ..Batch::default()
                 };
                 self.batch(batch);
             }

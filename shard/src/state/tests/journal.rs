@@ -18,6 +18,7 @@ fn entries() -> Vec<Entry> {
             first_revision,
             writes: vec![super::cases::put(1, round, first_revision - 1, key, b"v")],
             progress: Vec::new(),
+            ..Batch::default()
         });
     }
     history.entries

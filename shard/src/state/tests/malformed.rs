@@ -49,7 +49,8 @@ proptest! {
             first_revision: 5,
             writes: vec![bytes.clone().into()],
             progress: Vec::new(),
-        };
+..Batch::default()
+};
         let answers = rig.round(&[next(2, command(Kind::Batch(batch)))]);
         let verdicts = answers.into_iter().flatten().flat_map(|applied| applied.verdicts);
         let verdicts: Vec<_> = verdicts.collect();
@@ -132,6 +133,7 @@ fn revisions_at_the_end_of_all_numbers_wrap_nothing() {
         first_revision: u64::MAX - 1,
         writes: (0..4).map(write).collect(),
         progress: Vec::new(),
+        ..Batch::default()
     });
     let mut rig = Rig::memory(10);
     let answers = rig.one_by_one(&history.entries);

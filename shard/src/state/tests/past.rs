@@ -114,6 +114,7 @@ impl World {
             first_revision: self.revision,
             writes: vec![write.encode_to_vec().into()],
             progress: Vec::new(),
+            ..Batch::default()
         };
         let verdicts = self.apply(Kind::Batch(batch));
         match &verdicts[0] {

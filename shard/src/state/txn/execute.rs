@@ -9,7 +9,7 @@ use caucus_api::shard::operation::Operation as Asked;
 use caucus_api::shard::problem::Kind as ProblemKind;
 use caucus_api::shard::{
     Answer, Change, Changed, Item, Place, Placed, Problem, Put, RangeRead, Ranged, Record, Remove,
-    Removed, Txn,
+    Removed, Span, Txn,
 };
 
 use super::tree::{self, Step};
@@ -108,7 +108,13 @@ pub(crate) fn answer(
 }
 
 fn execute(step: &Step<'_>, view: &mut View<'_>) -> Result<Answer, Trouble> {
+    let others = |span: &Option<Span>| {
+        let key = span.as_ref().filter(|span| !span.range);
+        key.is_some_and(|span| view.mine(&span.start).is_none())
+    };
     let answer = match &step.operation.operation {
+        Some(Asked::Range(range)) if others(&range.span) => None,
+        Some(Asked::Remove(remove)) if others(&remove.span) => None,
         Some(Asked::Range(range)) => Some(Kind::Ranged(read(range, view)?)),
         Some(Asked::Place(place)) => put(place, view)?.map(Kind::Placed),
         Some(Asked::Remove(remove)) => Some(Kind::Removed(delete(remove, view)?)),

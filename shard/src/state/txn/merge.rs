@@ -4,7 +4,7 @@ use bytes::Bytes;
 use caucus_api::arrange::arrange;
 use caucus_api::shard::answer::Answer as Kind;
 use caucus_api::shard::operation::Operation as Asked;
-use caucus_api::shard::{Answer, Compared, Part, Removed, Txn};
+use caucus_api::shard::{Answer, Compared, Part, Placed, Removed, Txn};
 
 use super::tree;
 
@@ -33,6 +33,29 @@ pub(crate) fn merge_answers(txn: &Txn, path: &[bool], parts: Vec<Vec<Answer>>) -
         }
     });
     answers.collect()
+}
+
+/// All answers, if those of one group say them: where only others have a part in an operation, it must
+/// be one that is always answered the same.
+pub(crate) fn known(txn: &Txn, path: &[bool], own: &[Answer]) -> Option<Vec<Answer>> {
+    let steps = tree::chosen(txn, path);
+    let answers = steps.iter().zip(own).map(|(step, own)| {
+        let is_whole = match &step.operation.operation {
+            Some(Asked::Place(place)) if own.answer.is_none() => {
+                let answer = Some(Kind::Placed(Placed::default()));
+                return (!place.previous).then_some(Answer { answer });
+            }
+            Some(Asked::Place(_) | Asked::Change(_)) => true,
+            Some(Asked::Remove(remove)) => remove.span.as_ref().is_some_and(|span| !span.range),
+            Some(Asked::Range(range)) => range.span.as_ref().is_some_and(|span| !span.range),
+            Some(Asked::Txn(_)) | None => false,
+        };
+        let parts = own.answer.iter().cloned().collect();
+        let answer = merge(step.operation.operation.as_ref(), parts);
+        (is_whole && own.answer.is_some()).then_some(Answer { answer })
+    });
+    let answers: Option<Vec<Answer>> = answers.collect();
+    answers.filter(|answers| answers.len() == steps.len())
 }
 
 fn merge(asked: Option<&Asked>, kinds: Vec<Kind>) -> Option<Kind> {
