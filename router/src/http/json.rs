@@ -65,7 +65,7 @@ impl<'a> Object<'a> {
         } else {
             self.bytes("value", "value64", &record.value);
         }
-        self.text("content_type", &record.content_type);
+        self.text("content_type", media::name(&record.content_type));
     }
 
     /// The revisions of a record.

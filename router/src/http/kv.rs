@@ -111,7 +111,7 @@ async fn get(
 }
 
 fn raw_record(record: Record) -> Answer {
-    let content_type = HeaderValue::try_from(record.content_type)
+    let content_type = HeaderValue::try_from(media::name(&record.content_type))
         .unwrap_or_else(|_| HeaderValue::from_static(media::BYTES));
     reply::typed(StatusCode::OK, content_type, record.value)
 }

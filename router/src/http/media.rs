@@ -14,6 +14,14 @@ pub(super) const JSON: &str = "application/json";
 /// A decimal 64-bit number with sign.
 pub(super) const INTEGER: &str = "application/vnd.caucus.integer";
 
+/// The media type of a record; etcd's clients give their values none.
+pub(super) fn name(content_type: &str) -> &str {
+    match content_type {
+        "" => BYTES,
+        named => named,
+    }
+}
+
 /// What a media type promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

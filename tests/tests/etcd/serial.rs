@@ -247,7 +247,7 @@ impl Truth {
             let mut changes = BTreeMap::new();
             for change in page["changes"].as_array().expect("changes") {
                 let revision = change["revision"].as_u64().expect("a number");
-                let value = change["value64"].as_str().map(decoded);
+                let value = change["value"].as_str().map(str::to_owned);
                 let before = changes.insert(revision, value);
                 assert!(before.is_none(), "two changes of {key} at {revision}");
             }
@@ -291,7 +291,8 @@ impl Truth {
                     let stood = self.at(key, at - 1).map_or(0, |(revision, _)| revision);
                     stood == *expected
                 });
-                assert_eq!(held, *succeeded, "{event:?}");
+                let story = || keys.each_ref().map(|(key, _)| &self.0[key]);
+                assert_eq!(held, *succeeded, "{event:?}\n{:?}", story());
                 for (key, _) in keys {
                     let changed = self.changed(key, at);
                     let expected = succeeded.then(|| Some(value.clone()));
@@ -314,13 +315,6 @@ impl Truth {
         let twice: Vec<_> = places.iter().filter(|(_, at)| at.len() > 1).collect();
         assert!(twice.is_empty(), "written twice: {twice:?}");
     }
-}
-
-/// Base64, as the history shows bytes.
-fn decoded(text: &str) -> String {
-    use base64::Engine as _;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text);
-    String::from_utf8(bytes.expect("base64")).expect("text")
 }
 
 /// Whoever asks after somebody was told of a revision is answered at or above it; a write above it.
