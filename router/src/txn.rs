@@ -37,6 +37,8 @@ struct Under {
     id: RequestId,
     /// Of one that a client named.
     fingerprint: u64,
+    /// Of one that only reads: it reads as of this or a later one.
+    at_least: Revision,
 }
 
 /// Where a transaction goes by one map.
@@ -63,15 +65,21 @@ impl Router {
             let under = Under {
                 id: name.id(self.highest()),
                 fingerprint: name.fingerprint(),
+                at_least: Revision(0),
             };
             return self.txn_under(&txn, under, deadline).await;
         }
+        let at_least = match reads_only(&txn) {
+            true => self.granted(deadline).await?,
+            false => Revision(0),
+        };
         let mut ids = 1;
         loop {
             let ticket = self.begin(1);
             let under = Under {
                 id: ticket.id(0),
                 fingerprint: 0,
+                at_least,
             };
             match self.txn_under(&txn, under, deadline).await {
                 Err(error) if error.is_stale_id() && ids < IDS_MAX && self.newer(&ticket) => {
@@ -118,7 +126,14 @@ impl Router {
         let plan = plan(table.map(), txn.clone(), under);
         let body = Body::Write(plan.write.encode_to_vec().into());
         let target = Target::Group(table, plan.home);
-        let sent = self.run_target(target, &body, 0, retry.clone(), deadline, None);
+        let sent = self.run_target(
+            target,
+            &body,
+            under.at_least.0,
+            retry.clone(),
+            deadline,
+            None,
+        );
         let reply = sent.await?;
         let revision = Revision(reply.revision);
         match reply.body {
@@ -188,6 +203,16 @@ pub(crate) fn smallest_key(txn: &mut Txn) -> Bytes {
         }
     });
     smallest.unwrap_or_default()
+}
+
+/// Whether it writes in no branch: then it needs no entry in a log.
+fn reads_only(txn: &Txn) -> bool {
+    let mut operations = txn.then.iter().chain(&txn.otherwise);
+    operations.all(|operation| match &operation.operation {
+        Some(Kind::Range(_)) => true,
+        Some(Kind::Txn(inner)) => reads_only(inner),
+        Some(Kind::Place(_) | Kind::Remove(_) | Kind::Change(_)) | None => false,
+    })
 }
 
 /// What a transaction touches.

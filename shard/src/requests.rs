@@ -20,6 +20,8 @@ pub(crate) struct Checked {
     pub(crate) session: u64,
     /// A client named it.
     pub(crate) is_named: bool,
+    /// A transaction that writes in no branch.
+    pub(crate) reads_only: bool,
 }
 
 /// Checks a write.
@@ -62,7 +64,18 @@ pub(crate) fn check_write(encoded: &Bytes, space: SpaceState) -> Result<Checked,
         step,
         session: id.session,
         is_named: write.fingerprint != 0,
+        reads_only: reads_only(&write),
     })
+}
+
+/// One that was named is remembered, so it goes through the log as others do.
+fn reads_only(write: &Write) -> bool {
+    let tree = match &write.action {
+        Some(Action::Txn(tree)) => Some(tree),
+        Some(Action::Prepare(prepare)) if prepare.attempt == 0 => prepare.txn.as_ref(),
+        Some(_) | None => None,
+    };
+    write.fingerprint == 0 && tree.is_some_and(txn::reads_only)
 }
 
 fn invalid(why: &str) -> Failure {

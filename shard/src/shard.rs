@@ -90,6 +90,7 @@ struct Inner {
 /// One group as requests reach it.
 struct Seat {
     group: Group,
+    driver: Driver,
     published: Arc<Published>,
     writes: mpsc::Sender<WriteJob>,
     reads: mpsc::Sender<ReadJob>,
@@ -250,7 +251,7 @@ impl Shard {
             meters: self.inner.meters.clone(),
         };
         self.spawn(sequencer.run());
-        self.spawn(driver.recover());
+        self.spawn(driver.clone().recover());
         let compaction = Compaction {
             group: group.clone(),
             published: published.clone(),
@@ -267,6 +268,7 @@ impl Shard {
         let seat = Arc::new(Seat {
             group,
             published,
+            driver,
             writes,
             reads,
         });
@@ -311,27 +313,8 @@ impl Shard {
                 return Err((Failure::NotLeader { leader }, reply));
             }
             Some(Asked::Write(encoded)) => {
-                let space = self.inner.parts.engine.space();
-                let checked = match check_write(&encoded, space) {
-                    Ok(checked) => checked,
-                    Err(failure) => return Err((failure, reply)),
-                };
-                let names_max = self.inner.parts.options.idempotency_keys_max;
-                if checked.is_named && seat.published.names() >= names_max {
-                    return Err((busy("idempotency keys"), reply));
-                }
-                let job = WriteJob {
-                    call: request.call,
-                    at_least: request.at_least,
-                    touches: checked.touches,
-                    step: checked.step,
-                    session: checked.session,
-                    encoded,
-                    deadline,
-                    reply,
-                };
-                let sent = seat.writes.try_send(job);
-                return sent.map_err(|full| (busy("writes"), full.into_inner().reply));
+                let (call, at_least) = (request.call, request.at_least);
+                return self.write(seat, encoded, (call, at_least, deadline), reply);
             }
             Some(Asked::Compact(ref compact)) => {
                 self.compact(seat, leadership.term, &request, compact.revision, reply);
@@ -352,6 +335,42 @@ impl Shard {
         };
         let sent = seat.reads.try_send(job);
         sent.map_err(|full| (busy("reads"), full.into_inner().reply))
+    }
+
+    /// Puts a write into its queue. `of`: number, `at_least` and deadline of its request.
+    fn write(
+        &self,
+        seat: &Seat,
+        encoded: Bytes,
+        of: (u64, u64, Instant),
+        reply: ReplyTo,
+    ) -> Result<(), (Failure, ReplyTo)> {
+        let checked = match check_write(&encoded, self.inner.parts.engine.space()) {
+            Ok(checked) => checked,
+            Err(failure) => return Err((failure, reply)),
+        };
+        let names_max = self.inner.parts.options.idempotency_keys_max;
+        if checked.is_named && seat.published.names() >= names_max {
+            return Err((busy("idempotency keys"), reply));
+        }
+        let (call, at_least, deadline) = of;
+        let job = WriteJob {
+            call,
+            at_least,
+            touches: checked.touches,
+            step: checked.step,
+            session: checked.session,
+            encoded,
+            deadline,
+            reply,
+        };
+        // As of a revision that is known to be granted; without one it goes through the log.
+        if checked.reads_only && at_least > 0 {
+            seat.driver.read_only(job);
+            return Ok(());
+        }
+        let sent = seat.writes.try_send(job);
+        sent.map_err(|full| (busy("writes"), full.into_inner().reply))
     }
 
     /// Lets the group forget; not a matter for its queues.

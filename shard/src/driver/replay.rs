@@ -52,7 +52,7 @@ impl Driver {
     }
 
     /// A transaction of this group, as one over groups with a single participant.
-    fn alone(&self, tree: &Txn) -> Result<Prepare, Failure> {
+    pub(super) fn alone(&self, tree: &Txn) -> Result<Prepare, Failure> {
         let scope = self.parts.published.scope();
         let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
         let vnodes: VnodeSet = txn::vnodes(tree, |key| routing.vnode(key))
@@ -120,7 +120,8 @@ impl Driver {
         })
     }
 
-    async fn evaluate_all(
+    /// What each participant's group answers.
+    pub(super) async fn evaluate_all(
         &self,
         write: &Write,
         prepare: &Prepare,

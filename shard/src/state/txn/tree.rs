@@ -121,6 +121,19 @@ fn choose<'a>(
     }
 }
 
+/// Whether it writes in no branch.
+pub(crate) fn reads_only(txn: &Txn) -> bool {
+    steps(txn).iter().all(|step| {
+        let operation = step.operation.operation.as_ref();
+        matches!(operation, Some(Kind::Range(_)))
+    })
+}
+
+/// Whether its path depends on what is found.
+pub(crate) fn has_compares(txn: &Txn) -> bool {
+    !compares(txn).is_empty()
+}
+
 /// What a transaction reads and writes, both branches.
 pub(crate) fn footprint(txn: &Txn) -> Footprint {
     let mut footprint = Footprint::default();
