@@ -27,6 +27,8 @@ use super::{Etcd, EtcdOptions, NodeFacts};
 use crate::Router;
 use crate::metrics::EtcdMetrics;
 
+const BETA: &str = "/v3beta/";
+
 /// All of the API, ready to be called.
 pub(crate) struct Mount {
     kv: KvServer<Etcd>,
@@ -74,7 +76,17 @@ impl Mount {
     }
 
     /// Answers a request of the JSON gateway; one whose body doesn't end within the limit is given up.
-    pub(crate) async fn json(&self, request: Request<Incoming>, limit: Duration) -> Response<Body> {
+    pub(crate) async fn json(
+        &self,
+        mut request: Request<Incoming>,
+        limit: Duration,
+    ) -> Response<Body> {
+        // The name of the same paths before they were stable; etcd 3.4 has it still.
+        if let Some(rest) = request.uri().path().strip_prefix(BETA)
+            && let Ok(stable) = ["/v3/", rest].concat().parse()
+        {
+            *request.uri_mut() = stable;
+        }
         let called = timeout(limit, self.gateway.call(request.map(Body::new)));
         match called.await {
             Ok(Ok(answer)) => answer,
@@ -101,7 +113,7 @@ pub(crate) fn is_grpc(parts: &Parts) -> bool {
 
 /// Whether a path belongs to the gateway.
 pub(crate) fn is_gateway(path: &str) -> bool {
-    path.starts_with("/v3/") || path == "/version"
+    path.starts_with("/v3/") || path.starts_with(BETA) || path == "/version"
 }
 
 async fn version() -> impl IntoResponse {

@@ -165,7 +165,7 @@ fn the_gateway_speaks_as_etcds_does() {
         json!({"key": "AA==", "range_end": "AA=="}),
     );
     assert_eq!(gone["deleted"], "1");
-    let members = post("/v3/cluster/member/list", json!({}));
+    let members = post("/v3beta/cluster/member/list", json!({}));
     assert_eq!(members["members"].as_array().map(Vec::len), Some(1));
     let status = post("/v3/maintenance/status", json!({}));
     assert!(status["version"].is_string(), "{status}");
