@@ -2,6 +2,7 @@
 
 mod support;
 
+use caucus_api::limits::{REQUEST_BYTES_MAX, VALUE_BYTES_MAX};
 use serde_json::json;
 use support::Door;
 
@@ -234,19 +235,19 @@ async fn any_bytes_are_a_key_through_key64() {
 async fn large_bodies_are_refused_and_the_connection_goes_on() {
     let door = Door::open().await;
     let mut client = door.client().await;
-    let largest = vec![b'x'; 1 << 20];
+    let largest = vec![b'x'; VALUE_BYTES_MAX];
     assert_eq!(
         client.send("PUT", "/v1/kv/k", &[], largest).await.status,
         201
     );
-    let over = vec![b'x'; (1 << 20) + 1];
+    let over = vec![b'x'; VALUE_BYTES_MAX + 1];
     let answer = client.send("PUT", "/v1/kv/k", &[], over).await;
     answer.is_problem(413, "value_too_large");
-    let far_over = vec![b'x'; (3 << 19) + 1];
+    let far_over = vec![b'x'; REQUEST_BYTES_MAX + 1];
     let answer = client.send("PUT", "/v1/kv/k", &[], far_over).await;
     answer.is_problem(413, "body_too_large");
     let read = client.get("/v1/kv/k?raw").await;
-    assert_eq!(read.body.len(), 1 << 20);
+    assert_eq!(read.body.len(), VALUE_BYTES_MAX);
 }
 
 #[tokio::test]

@@ -20,8 +20,7 @@ use super::reply::{self, Answer};
 use super::{change, history, idempotency, key, media};
 use crate::{Router, Written};
 
-pub(super) const METHODS: &str =
-    "GET, HEAD, PUT, DELETE, and POST of {key}/increment and {key}/append";
+pub(super) const METHODS: &str = "GET, HEAD, PUT, DELETE";
 const READ_PARAMS: &[&str] = &["raw", "consistency", "revision", "timeout", "key64"];
 const WRITE_PARAMS: &[&str] = &["timeout", "key64"];
 

@@ -3,6 +3,7 @@
 //! They read as of the revision that the caller names in `at_least`, one that was granted before it asked:
 //! then everything that anybody was told of is in it (protocols.md §5 and §6).
 
+use bytes::Bytes;
 use caucus_api::Failure;
 use caucus_api::shard::reply::Body;
 use caucus_api::shard::write::Action;
@@ -22,8 +23,8 @@ impl Driver {
         };
         let this = self.clone();
         tokio::spawn(async move {
-            let at = job.at_least;
-            match this.read_as_of(&job, at).await {
+            let (at, encoded, deadline) = (job.at_least, job.encoded.clone(), job.deadline);
+            match this.read_as_of(encoded, at, deadline).await {
                 Ok(done) => job.answer(Body::Txn(done), at),
                 Err(failure) => job.fail(failure),
             }
@@ -31,15 +32,20 @@ impl Driver {
         });
     }
 
-    async fn read_as_of(&self, job: &WriteJob, at: u64) -> Result<TxnDone, Failure> {
-        let write = Write::decode(job.encoded.clone());
+    async fn read_as_of(
+        &self,
+        encoded: Bytes,
+        at: u64,
+        deadline: Instant,
+    ) -> Result<TxnDone, Failure> {
+        let write = Write::decode(encoded);
         let mut write = write.map_err(|error| Failure::Internal(error.to_string()))?;
         let prepare = match write.action.take() {
             Some(Action::Prepare(prepare)) => prepare,
             Some(Action::Txn(tree)) => self.alone(&tree)?,
             Some(_) | None => return Err(Failure::Internal("it reads nothing".to_owned())),
         };
-        let evaluated = self.evaluate_at(&write, &prepare, at, job.deadline).await;
+        let evaluated = self.evaluate_at(&write, &prepare, at, deadline).await;
         evaluated.map_err(|failure| match failure {
             // What was compacted meanwhile is newer than `at`: a newer one will do as well.
             Failure::Compacted { .. } => Failure::Busy("the revision was compacted".to_owned()),
