@@ -59,10 +59,9 @@ impl Router {
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(unavailable("the question was dropped".to_owned())),
-            Err(_) => Err(Error {
-                reason: Reason::Deadline,
-                outcome: Outcome::Read,
-            }),
+            Err(_) => Err(unavailable(
+                "the oracle has not answered in time".to_owned(),
+            )),
         }
     }
 

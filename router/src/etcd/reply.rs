@@ -88,10 +88,16 @@ pub(super) fn range(ranged: Ranged) -> RangeResponse {
 
 /// A transaction's answers, hung into the tree that was asked for; without a header of its own.
 pub(super) fn txn(request: &TxnRequest, done: TxnDone) -> TxnResponse {
+    let writes = done.answers.iter().any(|answer| match &answer.answer {
+        Some(Found::Placed(_) | Found::Changed(_)) => true,
+        Some(Found::Removed(removed)) => removed.count > 0,
+        Some(Found::Ranged(_)) | None => false,
+    });
     let mut answers = Answers {
         path: done.path.into_iter(),
         answers: done.answers.into_iter(),
         revision: done.revision,
+        before: done.revision.saturating_sub(u64::from(writes)),
         wrote: false,
     };
     answers.branch(request)
@@ -102,6 +108,8 @@ struct Answers {
     path: std::vec::IntoIter<bool>,
     answers: std::vec::IntoIter<shard::Answer>,
     revision: u64,
+    /// The revision before its first change, if it changes anything.
+    before: u64,
     /// Whether an operation so far has changed anything.
     wrote: bool,
 }
@@ -165,7 +173,7 @@ impl Answers {
     fn header(&self) -> Option<ResponseHeader> {
         let revision = match self.wrote {
             true => self.revision,
-            false => self.revision.saturating_sub(1),
+            false => self.before,
         };
         Some(ResponseHeader {
             revision: revision as i64,

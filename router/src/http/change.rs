@@ -37,6 +37,17 @@ pub(super) async fn handle(
     payload: &mut Payload,
 ) -> Result<Answer, Problem> {
     let (path, how) = split(path.unwrap_or_default())?;
+    let changed = change(router, parts, path, how, payload);
+    changed.await.map_err(Problem::of_write)
+}
+
+async fn change(
+    router: &Router,
+    parts: &Parts,
+    path: &str,
+    how: How,
+    payload: &mut Payload,
+) -> Result<Answer, Problem> {
     let params = Params::parse(parts.uri.query(), &["timeout"])?;
     let key = key::from_path(path)?;
     let timeout = params.timeout(parts, router.options())?;

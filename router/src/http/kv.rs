@@ -36,9 +36,7 @@ pub(super) async fn handle(
             Some(key) => history::handle(router, parts, key).await,
             None => get(router, parts, path_key, false).await,
         },
-        Method::POST => change::handle(router, parts, path_key, payload)
-            .await
-            .map_err(Problem::of_write),
+        Method::POST => change::handle(router, parts, path_key, payload).await,
         Method::HEAD => get(router, parts, path_key, true).await,
         Method::PUT => put(router, parts, path_key, payload)
             .await
