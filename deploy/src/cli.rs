@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::endpoints::Cluster;
-use crate::{bench, dev, kv};
+use crate::{bench, dev, import, kv, txn};
 
 /// Caucus: a sharded coordination service.
 #[derive(Debug, Parser)]
@@ -28,6 +28,13 @@ pub(crate) enum Command {
     /// Read and write keys.
     #[command(subcommand)]
     Kv(kv::Command),
+    /// Execute a transaction: if, then, else.
+    Txn(txn::Args),
+    /// Let go of what was replaced or deleted up to a revision.
+    Compact(txn::CompactArgs),
+    /// Copy the data of another store.
+    #[command(subcommand)]
+    Import(import::Command),
     /// Show the cluster: its nodes, groups and their leaders.
     Cluster(ClusterArgs),
     /// Explain and check configuration.

@@ -3,7 +3,7 @@
 //! ```text
 //!   server, join ── config ── node      a node, with the roles of its configuration
 //!   dev ── caucus server × N            a cluster on one machine, a process each
-//!   kv, cluster, bench ── endpoints     clients of a running cluster
+//!   kv, txn, import, bench ── endpoints clients of a running cluster
 //!   config, completions                 nothing runs
 //! ```
 //!
@@ -22,12 +22,14 @@ mod dev;
 mod endpoints;
 mod fatal;
 mod identity;
+mod import;
 mod kv;
 mod listen;
 mod logging;
 mod node;
 mod output;
 mod server;
+mod txn;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -59,6 +61,9 @@ fn execute(command: Command) -> Result<(), Fatal> {
         Command::Join(args) => server::join(args),
         Command::Dev(args) => on_one_core(dev::run(args)),
         Command::Kv(command) => on_one_core(kv::run(command)),
+        Command::Txn(args) => on_one_core(txn::run(args)),
+        Command::Compact(args) => on_one_core(txn::compact(args)),
+        Command::Import(command) => on_one_core(import::run(command)),
         Command::Cluster(args) => on_one_core(cluster::run(args)),
         Command::Config(command) => server::explain(command),
         Command::Bench(args) => Ok(on_one_core(bench::run(*args))?),

@@ -322,3 +322,68 @@ fn every_command_explains_itself() {
         assert!(!finished.stderr.is_empty(), "{words:?}");
     }
 }
+
+#[test]
+fn transactions_and_the_past_from_the_command_line() {
+    let cluster = Cluster::start(Options::nodes(1));
+    let json = |args: &[&str]| -> Value {
+        let args = [args, &["-o", "json"]].concat();
+        serde_json::from_str(&succeeds(at(&cluster, &args))).expect("it is JSON")
+    };
+    let swap = [
+        "txn",
+        "--if",
+        "version(/stock/apples) = 0",
+        "--then",
+        "put /stock/apples 5",
+        "--then",
+        "put /sold/apples 0",
+        "--else",
+        "increment /stock/apples -1",
+        "--else",
+        "increment /sold/apples 1",
+        "--check",
+    ];
+    let first = json(&swap);
+    assert_eq!(first["succeeded"], json!(true), "{first}");
+    let second = at(&cluster, &[&swap[..], &["-o", "json"]].concat());
+    fails(&second, 1, &["does not"]);
+    let second: Value = serde_json::from_str(&second.stdout).expect("it is JSON");
+    assert_eq!(
+        second["results"][0]["changed"]["value"],
+        json!(4),
+        "{second}"
+    );
+    let all = json(&["txn", "--then", "get /stock/*", "--then", "get /sold/*"]);
+    assert_eq!(
+        all["results"][1]["get"]["items"][0]["value"],
+        json!(1),
+        "{all}"
+    );
+    fails(&at(&cluster, &["txn"]), 2, &["--then"]);
+    fails(
+        &at(&cluster, &["txn", "--then", "move /a /b"]),
+        2,
+        &["put KEY VALUE"],
+    );
+
+    assert_eq!(
+        json(&["kv", "increment", "/stock/apples", "--by", "-3"])["value"],
+        json!(1)
+    );
+    let history = json(&["kv", "history", "/stock/apples"]);
+    assert_eq!(
+        history["changes"].as_array().map(Vec::len),
+        Some(3),
+        "{history}"
+    );
+    let revision = first["revision"].as_u64().expect("a number").to_string();
+    let then = ["kv", "get", "/stock/apples", "--revision", &revision];
+    assert_eq!(succeeds(at(&cluster, &then)), "5");
+    let listed = json(&["kv", "list", "/stock/", "--revision", &revision]);
+    assert_eq!(listed["items"][0]["value"], json!(5), "{listed}");
+    let now = json(&["kv", "list", "/stock/", "--global"])["revision"].to_string();
+    assert_eq!(json(&["compact", &now])["compacted"].to_string(), now);
+    fails(&at(&cluster, &then), 1, &["compacted"]);
+    succeeds(at(&cluster, &["kv", "append", "/text/a", "b"]));
+}

@@ -34,6 +34,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "api",
             "client",
             "engine",
+            "etcd",
             "peer",
             "placement",
             "raft",

@@ -25,6 +25,12 @@ pub(crate) enum Command {
     Get(verbs::GetArgs),
     /// Delete a key.
     Del(verbs::DelArgs),
+    /// Print a key's changes, newest first, as far as they are kept.
+    History(verbs::HistoryArgs),
+    /// Add to an integer.
+    Increment(verbs::IncrementArgs),
+    /// Append to a value.
+    Append(verbs::AppendArgs),
     /// List keys and values.
     List(verbs::ListArgs),
     /// Set a key for each line of a file.
@@ -39,6 +45,9 @@ pub(crate) async fn run(command: Command) -> Result<(), Fatal> {
         Command::Put(args) => verbs::put(args).await,
         Command::Get(args) => verbs::get(args).await,
         Command::Del(args) => verbs::del(args).await,
+        Command::History(args) => verbs::history(args).await,
+        Command::Increment(args) => verbs::increment(args).await,
+        Command::Append(args) => verbs::append_to(args).await,
         Command::List(args) => verbs::list(args).await,
         Command::Import(args) => import::run(args).await,
         Command::Export(args) => export::run(args).await,

@@ -83,6 +83,10 @@ pub(crate) struct GetArgs {
     /// The key.
     key: String,
 
+    /// As it was then.
+    #[arg(long)]
+    revision: Option<u64>,
+
     #[command(flatten)]
     cluster: Cluster,
 
@@ -94,11 +98,16 @@ pub(crate) struct GetArgs {
 /// Prints a value as its bytes, or the whole answer.
 pub(super) async fn get(args: GetArgs) -> Result<(), Fatal> {
     let endpoints = args.cluster.connect()?;
+    let then = args.revision.map(|revision| format!("revision={revision}"));
+    let then = then.unwrap_or_default();
     if let Some(form) = args.output {
-        let ask = Ask::new(Method::GET, key_path(&args.key));
+        let ask = Ask::new(Method::GET, format!("{}?{then}", key_path(&args.key)));
         return form.print(&endpoints.send_for_json(&ask).await?);
     }
-    let ask = Ask::new(Method::GET, format!("{}?raw=true", key_path(&args.key)));
+    let ask = Ask::new(
+        Method::GET,
+        format!("{}?raw=true&{then}", key_path(&args.key)),
+    );
     print_bytes(&endpoints.send(&ask).await?)?;
     match std::io::stdout().is_terminal() {
         true => print_bytes(b"\n"),
@@ -134,6 +143,95 @@ pub(super) async fn del(args: DelArgs) -> Result<(), Fatal> {
     args.output.print(&answer)
 }
 
+/// Options of `caucus kv history`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HistoryArgs {
+    /// The key.
+    key: String,
+
+    /// Changes at most.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
+
+    /// Only changes before this revision.
+    #[arg(long, value_name = "REVISION")]
+    below: Option<u64>,
+
+    #[command(flatten)]
+    cluster: Cluster,
+
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+/// Prints what happened to a key.
+pub(super) async fn history(args: HistoryArgs) -> Result<(), Fatal> {
+    let mut path = format!("{}/history?limit={}", key_path(&args.key), args.limit);
+    if let Some(below) = args.below {
+        path.push_str(&format!("&below={below}"));
+    }
+    let ask = Ask::new(Method::GET, path);
+    let answer = args.cluster.connect()?.send_for_json(&ask).await?;
+    args.output.print(&answer)
+}
+
+/// Options of `caucus kv increment`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct IncrementArgs {
+    /// The key; one that isn't there counts from 0.
+    key: String,
+
+    /// What is added.
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
+    by: i64,
+
+    #[command(flatten)]
+    cluster: Cluster,
+
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+/// Adds to an integer.
+pub(super) async fn increment(args: IncrementArgs) -> Result<(), Fatal> {
+    let path = format!("{}/increment", key_path(&args.key));
+    let body = serde_json::json!({ "by": args.by }).to_string();
+    let ask = Ask::new(Method::POST, path).body(body);
+    let answer = args.cluster.connect()?.send_for_json(&ask).await?;
+    args.output.print(&answer)
+}
+
+/// Options of `caucus kv append`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AppendArgs {
+    /// The key; one that isn't there begins empty.
+    key: String,
+
+    /// What is appended; `-` reads it from standard input.
+    tail: String,
+
+    #[command(flatten)]
+    cluster: Cluster,
+
+    /// Form of the answer.
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+}
+
+/// Appends to a value.
+pub(super) async fn append_to(args: AppendArgs) -> Result<(), Fatal> {
+    let tail = match args.tail.as_str() {
+        "-" => read_stdin()?,
+        text => text.as_bytes().to_vec(),
+    };
+    let path = format!("{}/append", key_path(&args.key));
+    let ask = Ask::new(Method::POST, path).body(tail);
+    let answer = args.cluster.connect()?.send_for_json(&ask).await?;
+    args.output.print(&answer)
+}
+
 /// Options of `caucus kv list`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListArgs {
@@ -148,6 +246,14 @@ pub(crate) struct ListArgs {
     /// Without values.
     #[arg(long)]
     keys_only: bool,
+
+    /// As they were then, in all groups.
+    #[arg(long, conflicts_with = "global")]
+    revision: Option<u64>,
+
+    /// As they are now, in all groups at one revision.
+    #[arg(long)]
+    global: bool,
 
     /// Keys that go on behind this after the prefix are shown as one prefix.
     #[arg(long)]
@@ -170,6 +276,12 @@ pub(super) async fn list(args: ListArgs) -> Result<(), Fatal> {
     }
     if let Some(delimiter) = &args.delimiter {
         base.push_str(&format!("&delimiter={}", encoded(delimiter)));
+    }
+    if let Some(revision) = args.revision {
+        base.push_str(&format!("&revision={revision}"));
+    }
+    if args.global {
+        base.push_str("&consistency=global");
     }
     let mut whole = Value::Null;
     let mut pages = super::export::Pages::new(base, args.limit);

@@ -1,6 +1,7 @@
 //! etcd's v3 API, beside a real etcd where there is one.
 
 mod errors;
+mod import;
 mod python;
 mod script;
 mod serial;
