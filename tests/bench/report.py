@@ -62,7 +62,9 @@ answer), one system after the other. The load was the same: {run["clients"]} clo
 {run["rounds"]} round(s) of which the median counts. HTTP and ZooKeeper clients have a connection each,
 the gRPC clients share {run["grpc_connections"]} connections. etcd and Caucus read linearizably; ZooKeeper reads what the
 server of the session has. An operation is a key: a batch of 100 counts 100, and its latency is that of
-the request. Server CPU is that of all server processes, peak RSS that of the largest since its start;
+the request. Over gRPC etcd and Caucus have the same client program and messages: `txn` overwrites a key
+if it exists, `txn2` two keys of different directories (for Caucus mostly in two groups) if both exist,
+and `list` reads all keys with their values ({run["list_clients"]} clients); each counts one. Server CPU is that of all server processes, peak RSS that of the largest since its start;
 other CPU is the cores that neither servers nor load generator used: above {DISTURBED_CORES} the line is disturbed."""
     return "\n\n".join([BEGIN, how, markdown(target_table(rows)), markdown(measured_table(results)), END])
 

@@ -8,6 +8,7 @@ import dataclasses
 
 DEFAULT_GROUPS = 6
 MANY_GROUPS = 64
+GRPC_WORKLOADS = ["put", "get", "txn", "txn2", "list"]
 MEBIBYTE = 1 << 20
 
 
@@ -35,6 +36,27 @@ class Row:
 
     def verdict(self):
         return {None: "not measured", True: "reached", False: "NOT REACHED"}[self.reached()]
+
+
+# Workload of Caucus, that of etcd it is held against, the least ratio of their rates, the words.
+GRPC_TARGETS = [
+    ("put", "put", 3, "puts"),
+    ("get", "get", 4, "linearizable gets"),
+    ("txn", "txn", 4, "transactions on one key"),
+    ("txn2", "txn", 1, "transactions on two directories, to etcd's on one key"),
+    ("list", "list", 1, "listings of all keys")]
+
+
+def grpc_rows(rate, p99):
+    """Both over gRPC: throughput and tail at the same number of clients."""
+    table = []
+    for workload, against, bound, words in GRPC_TARGETS:
+        ours, theirs = f"caucus-{DEFAULT_GROUPS}-grpc/{workload}", f"etcd-grpc/{against}"
+        value = ratio(rate(ours), rate(theirs))
+        table.append(Row(f"gRPC to gRPC: {words}", value, bound, True, "{:.2f} ×"))
+        value = ratio(p99(ours), p99(theirs))
+        table.append(Row(f"gRPC to gRPC: p99 of {words}", value, 1, False, "{:.2f} ×"))
+    return table
 
 
 def ratio(numerator, denominator):
@@ -73,6 +95,7 @@ def rows(results):
     times("linearizable gets to etcd's JSON gateway", ours, "etcd-json/get", 8)
     times("linearizable gets to etcd's gRPC", ours, "etcd-grpc/get", 5)
     times("linearizable gets to ZooKeeper's stale reads", ours, "zookeeper/get", 1)
+    table += grpc_rows(rate, p99)
     batch = rate(f"caucus-{DEFAULT_GROUPS}/batch")
     table.append(Row("keys/s in batches of 100", batch, 60_000, True, "{:,.0f}"))
 

@@ -95,8 +95,14 @@ pub(super) enum Workload {
     Get,
     /// Gets and puts, divided by `--mix`.
     Mixed,
-    /// Overwrite `--batch-size` keys a request (Caucus only).
+    /// Overwrite `--batch-size` keys a request (Caucus over HTTP only).
     Batch,
+    /// If a key exists, overwrite it, else read it: one transaction (gRPC only).
+    Txn,
+    /// The same of two keys in different directories, for Caucus usually in two groups (gRPC only).
+    Txn2,
+    /// List all keys with their values; each whole listing is one operation (gRPC only).
+    List,
 }
 
 /// The system and the protocol under load.
@@ -107,10 +113,20 @@ pub(super) enum Target {
     Caucus,
     /// etcd's JSON gateway over HTTP/1.1.
     EtcdJson,
-    /// etcd over gRPC.
+    /// What speaks etcd's gRPC API: etcd, and Caucus on its client port.
     EtcdGrpc,
     /// ZooKeeper over its own protocol.
     Zookeeper,
+}
+
+impl Workload {
+    /// Whether only the gRPC client has it.
+    fn is_grpc_only(self) -> bool {
+        match self {
+            Workload::Txn | Workload::Txn2 | Workload::List => true,
+            Workload::Put | Workload::Get | Workload::Mixed | Workload::Batch => false,
+        }
+    }
 }
 
 /// Form of the report.
@@ -132,10 +148,16 @@ impl Args {
         if self.workload == Workload::Batch && self.target != Target::Caucus {
             return refuse("the batch workload needs --target caucus");
         }
+        if self.workload.is_grpc_only() && self.target != Target::EtcdGrpc {
+            return refuse("transactions and listings need --target etcd-grpc");
+        }
         if !self.key_prefix.starts_with('/') || self.key_prefix.ends_with('/') {
             return refuse("--key-prefix begins with a slash and doesn't end with one");
         }
         self.directories = self.directories.clamp(1, self.keys);
+        if self.workload == Workload::Txn2 && self.directories < 2 {
+            return refuse("the txn2 workload needs two --directories");
+        }
         let connections = self.connections.unwrap_or(match self.target {
             Target::EtcdGrpc => 4 * self.endpoints.len(),
             Target::Caucus | Target::EtcdJson | Target::Zookeeper => self.clients,

@@ -1,61 +1,25 @@
-//! etcd over gRPC.
-//!
-//! Four messages of `rpc.proto` and `kv.proto` are written here by hand, with the fields that a
-//! benchmark reads; protobuf skips the others. So no etcd file has to be compiled.
+//! etcd's own protocol, gRPC: the same program and messages for etcd and for Caucus, which speaks it too.
 
-use std::marker::PhantomData;
-
-use bytes::Buf;
-use prost::Message;
-use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::codegen::http::uri::PathAndQuery;
+use bytes::Bytes;
+use caucus_etcd::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use caucus_etcd::etcdserverpb::kv_client::KvClient;
+use caucus_etcd::etcdserverpb::request_op::Request as Op;
+use caucus_etcd::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request as GrpcRequest, Status};
 
 use super::args::Args;
 use super::error::Failure;
+use super::keyspace::Pair;
 use super::target::Connection;
 use super::workload::Request;
 
-const PUT: &str = "/etcdserverpb.KV/Put";
-const RANGE: &str = "/etcdserverpb.KV/Range";
-
-#[derive(Clone, PartialEq, Message)]
-struct PutRequest {
-    #[prost(bytes = "vec", tag = "1")]
-    key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    value: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct PutResponse {}
-
-/// `serializable` (tag 7) stays false: linearizable is etcd's default.
-#[derive(Clone, PartialEq, Message)]
-struct RangeRequest {
-    #[prost(bytes = "vec", tag = "1")]
-    key: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct RangeResponse {
-    #[prost(message, repeated, tag = "2")]
-    kvs: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValue {
-    #[prost(bytes = "vec", tag = "1")]
-    key: Vec<u8>,
-    #[prost(bytes = "vec", tag = "5")]
-    value: Vec<u8>,
-}
+/// A listing comes in one message. etcd's own client has no smaller limit.
+const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
 
 /// A handle of a channel; clients share channels.
 pub(super) struct EtcdGrpc {
-    client: Grpc<Channel>,
+    client: KvClient<Channel>,
 }
 
 impl Connection for EtcdGrpc {
@@ -64,10 +28,10 @@ impl Connection for EtcdGrpc {
             true => endpoint.to_owned(),
             false => format!("http://{endpoint}"),
         };
-        let endpoint = Endpoint::from_shared(uri).map_err(broken)?;
-        let channel = endpoint.connect().await.map_err(broken)?;
+        let endpoint = Endpoint::from_shared(uri).map_err(|error| broken(&error))?;
+        let channel = endpoint.connect().await.map_err(|error| broken(&error))?;
         Ok(EtcdGrpc {
-            client: Grpc::new(channel),
+            client: KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX),
         })
     }
 
@@ -80,22 +44,30 @@ impl Connection for EtcdGrpc {
     async fn execute(&mut self, request: &Request<'_>) -> Result<(), Failure> {
         match request {
             Request::Put(pair) => {
-                let (key, value) = (pair.key.into(), pair.value.into());
-                let _: PutResponse = self.call(PutRequest { key, value }, PUT).await?;
+                self.client.put(put(pair)).await.map_err(failed)?;
                 Ok(())
             }
             Request::Get(pair) => {
-                let answer: RangeResponse = self
-                    .call(
-                        RangeRequest {
-                            key: pair.key.into(),
-                        },
-                        RANGE,
-                    )
-                    .await?;
-                match answer.kvs.first() {
+                let answer = self.client.range(get(pair)).await.map_err(failed)?;
+                match answer.get_ref().kvs.first() {
                     Some(found) if !found.value.is_empty() => Ok(()),
                     Some(_) | None => Err(Failure::Refused(format!("no key {}", pair.key))),
+                }
+            }
+            Request::Txn(pairs) => {
+                let answer = self.client.txn(txn(pairs)).await.map_err(failed)?;
+                match answer.get_ref().succeeded {
+                    true => Ok(()),
+                    false => Err(Failure::Refused(format!("no key {}", pairs[0].key))),
+                }
+            }
+            Request::List(listing) => {
+                let asked = list(listing.prefix);
+                let answer = self.client.range(asked).await.map_err(failed)?;
+                let (got, expected) = (answer.get_ref().kvs.len(), listing.keys);
+                match got == expected {
+                    true => Ok(()),
+                    false => Err(Failure::Refused(format!("{got} keys, not {expected}"))),
                 }
             }
             // Refused with the options: a transaction is one operation, and no batch.
@@ -104,73 +76,77 @@ impl Connection for EtcdGrpc {
     }
 }
 
-impl EtcdGrpc {
-    async fn call<Q, A>(&mut self, message: Q, path: &'static str) -> Result<A, Failure>
-    where
-        Q: Message + Send + Sync + 'static,
-        A: Message + Default + Send + Sync + 'static,
-    {
-        self.client.ready().await.map_err(broken)?;
-        let codec = Protobuf(PhantomData);
-        let path = PathAndQuery::from_static(path);
-        let answer = self
-            .client
-            .unary(GrpcRequest::new(message), path, codec)
-            .await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| Failure::Refused(format!("{}: {}", status.code(), status.message())))
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn put(pair: &Pair<'_>) -> PutRequest {
+    PutRequest {
+        key: bytes(pair.key),
+        value: bytes(pair.value),
+        ..PutRequest::default()
     }
 }
 
-fn broken(error: tonic::transport::Error) -> Failure {
+/// `serializable` stays false: linearizable is etcd's default.
+fn get(pair: &Pair<'_>) -> RangeRequest {
+    RangeRequest {
+        key: bytes(pair.key),
+        ..RangeRequest::default()
+    }
+}
+
+/// All keys that begin with the prefix, which ends with a slash.
+fn list(prefix: &str) -> RangeRequest {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    RangeRequest {
+        key: bytes(prefix),
+        range_end: end.into(),
+        ..RangeRequest::default()
+    }
+}
+
+/// If all keys exist, they are overwritten; otherwise they are read.
+fn txn(pairs: &[Pair<'_>]) -> TxnRequest {
+    let exists = |pair: &Pair<'_>| Compare {
+        result: CompareResult::Greater.into(),
+        target: CompareTarget::Version.into(),
+        key: bytes(pair.key),
+        target_union: Some(TargetUnion::Version(0)),
+        ..Compare::default()
+    };
+    let operation = |request| RequestOp {
+        request: Some(request),
+    };
+    let puts = pairs
+        .iter()
+        .map(|pair| operation(Op::RequestPut(put(pair))));
+    let gets = pairs
+        .iter()
+        .map(|pair| operation(Op::RequestRange(get(pair))));
+    TxnRequest {
+        compare: pairs.iter().map(exists).collect(),
+        success: puts.collect(),
+        failure: gets.collect(),
+    }
+}
+
+fn failed(status: Status) -> Failure {
+    let text = format!("{}: {}", status.code(), status.message());
+    // A status that the channel made has its error as the source; one that came over it has none.
+    match std::error::Error::source(&status) {
+        Some(_) => Failure::Broken(text),
+        None => Failure::Refused(text),
+    }
+}
+
+fn broken(error: &tonic::transport::Error) -> Failure {
     // The outer error says "transport error" only.
-    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    let cause = std::error::Error::source(error).map(ToString::to_string);
     Failure::Broken(cause.unwrap_or_else(|| error.to_string()))
-}
-
-/// Protobuf for tonic; its own is in a crate of its own, for generated code.
-struct Protobuf<Q, A>(PhantomData<(Q, A)>);
-
-impl<Q, A> Codec for Protobuf<Q, A>
-where
-    Q: Message + Send + Sync + 'static,
-    A: Message + Default + Send + Sync + 'static,
-{
-    type Encode = Q;
-    type Decode = A;
-    type Encoder = Protobuf<Q, A>;
-    type Decoder = Protobuf<Q, A>;
-
-    fn encoder(&mut self) -> Self::Encoder {
-        Protobuf(PhantomData)
-    }
-
-    fn decoder(&mut self) -> Self::Decoder {
-        Protobuf(PhantomData)
-    }
-}
-
-impl<Q: Message, A> Encoder for Protobuf<Q, A> {
-    type Item = Q;
-    type Error = Status;
-
-    fn encode(&mut self, message: Q, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        message
-            .encode(out)
-            .map_err(|error| Status::internal(error.to_string()))
-    }
-}
-
-impl<Q, A: Message + Default> Decoder for Protobuf<Q, A> {
-    type Item = A;
-    type Error = Status;
-
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<A>, Status> {
-        let message = bytes.copy_to_bytes(bytes.remaining());
-        let message = A::decode(message).map_err(|error| Status::internal(error.to_string()))?;
-        Ok(Some(message))
-    }
 }
 
 #[cfg(test)]
@@ -178,21 +154,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tags_are_those_of_etcd() {
-        let put = PutRequest {
-            key: b"k".to_vec(),
-            value: b"v".to_vec(),
-        };
-        assert_eq!(put.encode_to_vec(), b"\x0a\x01k\x12\x01v");
-        // header {revision: 5}, kvs [{key, create_revision, value}], count 1
-        let bytes = b"\x0a\x02\x18\x05\x12\x08\x0a\x01k\x10\x02\x2a\x01v\x20\x01";
-        let range = RangeResponse::decode(bytes.as_slice()).expect("a range response");
+    fn a_listing_ends_where_the_prefix_does() {
+        let asked = list("/bench/");
+        assert_eq!(&asked.key[..], b"/bench/");
+        assert_eq!(&asked.range_end[..], b"/bench0");
+    }
+
+    #[test]
+    fn a_transaction_compares_and_writes_all_its_keys() {
+        let pair = |key| Pair { key, value: "v" };
+        let asked = txn(&[pair("/a/1"), pair("/b/2")]);
+        assert_eq!(asked.compare.len(), 2);
+        assert_eq!(asked.success.len(), 2);
+        assert_eq!(asked.failure.len(), 2);
         assert_eq!(
-            range.kvs,
-            [KeyValue {
-                key: b"k".to_vec(),
-                value: b"v".to_vec()
-            }]
+            asked.success[1].request,
+            Some(Op::RequestPut(put(&pair("/b/2"))))
         );
     }
 }

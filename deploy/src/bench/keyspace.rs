@@ -14,10 +14,21 @@ pub(super) struct Pair<'a> {
     pub(super) value: &'a str,
 }
 
+/// What is listed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listing<'a> {
+    /// All keys begin with it; it ends with a slash.
+    pub(super) prefix: &'a str,
+    /// How many keys there must be.
+    pub(super) keys: usize,
+}
+
 /// All keys, and a pool of random letters that values are cut from.
 #[derive(Debug)]
 pub(super) struct Keyspace {
+    prefix: String,
     keys: Vec<String>,
+    directories: usize,
     pool: String,
     value_size: usize,
 }
@@ -35,7 +46,9 @@ impl Keyspace {
             .map(|_| char::from(letters[random.below(letters.len())]))
             .collect();
         Keyspace {
+            prefix: format!("{}/", args.key_prefix),
             keys,
+            directories: args.directories,
             pool,
             value_size: args.value_size,
         }
@@ -59,6 +72,26 @@ impl Keyspace {
     pub(super) fn any_pair(&self, random: &mut Random) -> Pair<'_> {
         let index = random.below(self.keys.len());
         self.pair(index, random)
+    }
+
+    /// Any two keys of different directories, of which there are at least two.
+    pub(super) fn any_two(&self, random: &mut Random) -> [Pair<'_>; 2] {
+        let first = random.below(self.keys.len());
+        let second = loop {
+            let index = random.below(self.keys.len());
+            if index % self.directories != first % self.directories {
+                break index;
+            }
+        };
+        [self.pair(first, random), self.pair(second, random)]
+    }
+
+    /// All keys of the run, and no others of the store.
+    pub(super) fn listing(&self) -> Listing<'_> {
+        Listing {
+            prefix: &self.prefix,
+            keys: self.keys.len(),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! `caucus bench`: a closed-loop load generator.
 //!
 //! Every logical client has exactly one request in flight and sends the next one when the answer is
-//! there. The same keys and values go to Caucus, to etcd (gRPC and JSON gateway) and to ZooKeeper,
-//! so that the numbers compare.
+//! there. The same keys and values go to Caucus (HTTP and etcd's gRPC), to etcd (gRPC and JSON
+//! gateway) and to ZooKeeper, so that the numbers compare.
 //!
 //! ```text
 //!   run ── prepare ──▶ thread 1: connect, preload ─┐

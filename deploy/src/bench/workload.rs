@@ -1,7 +1,7 @@
 //! Which request a client sends next.
 
 use super::args::{Args, Workload};
-use super::keyspace::{Keyspace, Pair, Random};
+use super::keyspace::{Keyspace, Listing, Pair, Random};
 
 /// One request of one client.
 #[derive(Debug)]
@@ -12,13 +12,17 @@ pub(super) enum Request<'a> {
     Get(Pair<'a>),
     /// Write many keys, each on its own.
     Batch(Vec<Pair<'a>>),
+    /// Write the keys if all of them exist, read them otherwise: at once.
+    Txn(Vec<Pair<'a>>),
+    /// Read all keys of a prefix.
+    List(Listing<'a>),
 }
 
 impl Request<'_> {
-    /// Keys that it touches: what throughput counts.
+    /// What throughput counts: keys, but a transaction is one and so is a listing.
     pub(super) fn operations(&self) -> u64 {
         match self {
-            Request::Put(_) | Request::Get(_) => 1,
+            Request::Put(_) | Request::Get(_) | Request::Txn(_) | Request::List(_) => 1,
             Request::Batch(pairs) => pairs.len() as u64,
         }
     }
@@ -54,6 +58,9 @@ impl<'a> Requests<'a> {
             Workload::Mixed if self.random.below(100) < self.mix => Request::Get(self.pair()),
             Workload::Mixed => Request::Put(self.pair()),
             Workload::Batch => Request::Batch((0..self.batch_size).map(|_| self.pair()).collect()),
+            Workload::Txn => Request::Txn(vec![self.pair()]),
+            Workload::Txn2 => Request::Txn(self.keyspace.any_two(&mut self.random).into()),
+            Workload::List => Request::List(self.keyspace.listing()),
         }
     }
 

@@ -25,6 +25,7 @@ impl Dialect for EtcdGateway {
             }
             // Refused with the options: the gateway has no batch whose parts stand on their own.
             Request::Batch(_) => unreachable!("batches are for Caucus only"),
+            Request::Txn(_) | Request::List(_) => unreachable!("these are for gRPC only"),
         };
         write!(
             out,
@@ -37,7 +38,7 @@ impl Dialect for EtcdGateway {
 
     fn check(request: &Request<'_>, body: &[u8]) -> bool {
         match request {
-            Request::Put(_) | Request::Batch(_) => true,
+            Request::Put(_) | Request::Batch(_) | Request::Txn(_) | Request::List(_) => true,
             // A missing key is answered with 200 and the header alone.
             Request::Get(pair) => body.len() > pair.value.len(),
         }

@@ -54,6 +54,9 @@ impl Connection for Session {
             Request::Batch(_) => {
                 return Err(Failure::Refused("batches are for Caucus only".to_owned()));
             }
+            Request::Txn(_) | Request::List(_) => {
+                return Err(Failure::Refused("these are for gRPC only".to_owned()));
+            }
         };
         match self.call(xid).await? {
             Reply {
