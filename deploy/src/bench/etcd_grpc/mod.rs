@@ -1,70 +1,102 @@
 //! etcd's own protocol, gRPC: the same program and messages for etcd and for Caucus, which speaks it too.
 
+mod line;
+
+use std::rc::Rc;
+
 use bytes::Bytes;
 use caucus_etcd::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
-use caucus_etcd::etcdserverpb::kv_client::KvClient;
 use caucus_etcd::etcdserverpb::request_op::Request as Op;
-use caucus_etcd::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest};
-use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use caucus_etcd::etcdserverpb::{
+    Compare, PutRequest, PutResponse, RangeRequest, RangeResponse, RequestOp, TxnRequest,
+    TxnResponse,
+};
 
+use self::line::Line;
 use super::args::Args;
 use super::error::Failure;
 use super::keyspace::Pair;
 use super::target::Connection;
 use super::workload::Request;
 
-/// A listing comes in one message. etcd's own client has no smaller limit.
-const ANSWER_BYTES_MAX: usize = i32::MAX as usize;
-
-/// A handle of a channel; clients share channels.
+/// A handle of a connection; clients share connections.
 pub(super) struct EtcdGrpc {
-    client: KvClient<Channel>,
+    line: Line,
+    heads: Rc<Heads>,
+    /// A failure has ended the connection: the next call opens another one.
+    is_broken: bool,
+}
+
+/// The heads of the requests to the methods that are called.
+struct Heads {
+    authority: String,
+    put: http::Request<()>,
+    range: http::Request<()>,
+    txn: http::Request<()>,
 }
 
 impl Connection for EtcdGrpc {
     async fn open(_: &Args, endpoint: &str) -> Result<Self, Failure> {
-        let uri = match endpoint.contains("://") {
-            true => endpoint.to_owned(),
-            false => format!("http://{endpoint}"),
+        let authority = endpoint.trim_start_matches("http://").trim_end_matches('/');
+        let line = Line::open(authority).await?;
+        let heads = Heads {
+            authority: authority.to_owned(),
+            put: line.head("/etcdserverpb.KV/Put")?,
+            range: line.head("/etcdserverpb.KV/Range")?,
+            txn: line.head("/etcdserverpb.KV/Txn")?,
         };
-        let endpoint = Endpoint::from_shared(uri).map_err(|error| broken(&error))?;
-        let channel = endpoint.connect().await.map_err(|error| broken(&error))?;
         Ok(EtcdGrpc {
-            client: KvClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX),
+            line,
+            heads: Rc::new(heads),
+            is_broken: false,
         })
     }
 
     fn share(&self) -> Option<Self> {
         Some(EtcdGrpc {
-            client: self.client.clone(),
+            line: self.line.clone(),
+            heads: Rc::clone(&self.heads),
+            is_broken: false,
         })
     }
 
     async fn execute(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+        if self.is_broken {
+            self.line = Line::open(&self.heads.authority).await?;
+            self.is_broken = false;
+        }
+        let done = self.call(request).await;
+        self.is_broken = matches!(done, Err(Failure::Broken(_)));
+        done
+    }
+}
+
+impl EtcdGrpc {
+    async fn call(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+        let (line, heads) = (&mut self.line, &*self.heads);
         match request {
             Request::Put(pair) => {
-                self.client.put(put(pair)).await.map_err(failed)?;
+                let _: PutResponse = line.call(&heads.put, &put(pair)).await?;
                 Ok(())
             }
             Request::Get(pair) => {
-                let answer = self.client.range(get(pair)).await.map_err(failed)?;
-                match answer.get_ref().kvs.first() {
+                let answer: RangeResponse = line.call(&heads.range, &get(pair)).await?;
+                match answer.kvs.first() {
                     Some(found) if !found.value.is_empty() => Ok(()),
                     Some(_) | None => Err(Failure::Refused(format!("no key {}", pair.key))),
                 }
             }
             Request::Txn(pairs) => {
-                let answer = self.client.txn(txn(pairs)).await.map_err(failed)?;
-                match answer.get_ref().succeeded {
+                let answer: TxnResponse = line.call(&heads.txn, &txn(pairs)).await?;
+                match answer.succeeded {
                     true => Ok(()),
                     false => Err(Failure::Refused(format!("no key {}", pairs[0].key))),
                 }
             }
             Request::List(listing) => {
                 let asked = list(listing.prefix);
-                let answer = self.client.range(asked).await.map_err(failed)?;
-                let (got, expected) = (answer.get_ref().kvs.len(), listing.keys);
+                let answer: RangeResponse = line.call(&heads.range, &asked).await?;
+                let (got, expected) = (answer.kvs.len(), listing.keys);
                 match got == expected {
                     true => Ok(()),
                     false => Err(Failure::Refused(format!("{got} keys, not {expected}"))),
@@ -132,21 +164,6 @@ fn txn(pairs: &[Pair<'_>]) -> TxnRequest {
         success: puts.collect(),
         failure: gets.collect(),
     }
-}
-
-fn failed(status: Status) -> Failure {
-    let text = format!("{}: {}", status.code(), status.message());
-    // A status that the channel made has its error as the source; one that came over it has none.
-    match std::error::Error::source(&status) {
-        Some(_) => Failure::Broken(text),
-        None => Failure::Refused(text),
-    }
-}
-
-fn broken(error: &tonic::transport::Error) -> Failure {
-    // The outer error says "transport error" only.
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    Failure::Broken(cause.unwrap_or_else(|| error.to_string()))
 }
 
 #[cfg(test)]
