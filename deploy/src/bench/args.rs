@@ -199,6 +199,27 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 mod tests {
     use super::*;
 
+    #[derive(clap::Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn transactions_and_listings_need_grpc() {
+        let validate = |options: &str| {
+            let options = format!("bench {options} --endpoints a");
+            let line = <CommandLine as clap::Parser>::parse_from(options.split(' '));
+            line.args.validate().is_ok()
+        };
+        for workload in ["txn", "txn2", "list"] {
+            assert!(!validate(workload), "{workload}");
+            assert!(validate(&format!("{workload} --target etcd-grpc")));
+        }
+        assert!(!validate("txn2 --target etcd-grpc --directories 1"));
+        assert!(!validate("batch --target etcd-grpc"));
+    }
+
     #[test]
     fn durations_are_read_with_their_units() {
         assert_eq!(parse_duration("8"), Ok(Duration::from_secs(8)));

@@ -136,6 +136,23 @@ mod tests {
     }
 
     #[test]
+    fn two_keys_are_of_different_directories() {
+        let keyspace = Keyspace {
+            prefix: "/p/".to_owned(),
+            keys: (0..7).map(|key| format!("/p/{}/{key}", key % 2)).collect(),
+            directories: 2,
+            pool: "x".repeat(POOL_BYTES + 1),
+            value_size: 1,
+        };
+        let mut random = Random::new(3);
+        for _ in 0..100 {
+            let [one, other] = keyspace.any_two(&mut random);
+            assert_ne!(one.key[..4], other.key[..4]);
+        }
+        assert_eq!(keyspace.listing().keys, 7);
+    }
+
+    #[test]
     fn seeds_give_different_sequences() {
         let draw = |seed| {
             let mut random = Random::new(seed);
