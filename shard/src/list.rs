@@ -28,7 +28,12 @@ pub(crate) fn list(
         asked => asked.min(PAGE_BYTES_MAX),
     };
     let mut listed = Listed::default();
-    let mut scan = RangeScan::open(reader, storage, vnodes, &list.start, &list.end, when)?;
+    let wanted = match list.count || list.count_only {
+        true => usize::MAX,
+        false => limit,
+    };
+    let range = (&list.start[..], &list.end[..]);
+    let mut scan = RangeScan::open(reader, storage, vnodes, range, when, wanted)?;
     let mut bytes = 0;
     while let Some((key, mut record)) = scan.next()? {
         listed.count += 1;

@@ -129,7 +129,10 @@ fn check_prepare(prepare: &Prepare) -> Result<Step, Failure> {
     }
     Ok(match prepare.attempt {
         0 => Step::Drive,
-        _ => Step::Join { age: prepare.age },
+        _ => Step::Join {
+            attempt: prepare.attempt,
+            age: prepare.age,
+        },
     })
 }
 

@@ -36,7 +36,7 @@ use crate::metrics::Meters;
 use crate::revisions::Revisions;
 use crate::shard::UnixClock;
 use crate::state::txn::Footprint;
-use crate::state::{Applied, Refusal, Verdict};
+use crate::state::{Applied, Holder, Refusal, Verdict};
 
 /// A write that waits.
 pub(crate) struct WriteJob {
@@ -65,7 +65,7 @@ pub(crate) enum Step {
     /// The coordinator's Prepare, or a transaction of this group alone: what follows is driven here.
     Drive,
     /// A participant's Prepare, with the age of its request: the older of two waits.
-    Join { age: u64 },
+    Join { attempt: u64, age: u64 },
     /// A participant's Commit.
     Commit,
     /// Anything else.
@@ -154,6 +154,10 @@ impl Sequencer {
                 continue;
             }
             let batch = std::mem::take(&mut jobs);
+            let batch = self.without_locked(batch);
+            if batch.is_empty() {
+                continue;
+            }
             self.sequence(leadership.term, batch, slot).await;
         }
     }
@@ -208,6 +212,31 @@ impl Sequencer {
         }
         fail_late(jobs, || Failure::Deadline { unknown: false });
         true
+    }
+
+    /// What would be refused for a lock waits for its end, or gives up, without an entry in the log. What
+    /// is known of locks here may lag behind the log, which decides.
+    fn without_locked(&self, jobs: Vec<WriteJob>) -> Vec<WriteJob> {
+        let standing = self.driver.standing();
+        if standing.is_empty() {
+            return jobs;
+        }
+        let mut free = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            // Its own locks, if it was prepared before: it is to be told so once more.
+            let is_own = |holder: &Holder| match job.step {
+                Some(Step::Join { attempt, .. }) => attempt == holder.attempt,
+                Some(_) | None => false,
+            };
+            match standing.in_the_way(&job.touches) {
+                None => free.push(job),
+                Some(holder) if is_own(&holder) => free.push(job),
+                Some(holder) => {
+                    refuse(job, Refusal::Locked(holder), &self.driver, &self.meters);
+                }
+            }
+        }
+        free
     }
 
     /// Gets revisions for a batch and proposes it.
@@ -481,7 +510,7 @@ fn refuse(job: WriteJob, refusal: Refusal, driver: &Driver, meters: &Meters) {
             meters.write_locked.increment(1);
             match job.step {
                 // It holds locks elsewhere: the younger ends, so that no two wait for each other.
-                Some(Step::Join { age }) if age >= holder.age => Failure::Conflict,
+                Some(Step::Join { age, .. }) if age >= holder.age => Failure::Conflict,
                 Some(_) | None => return driver.when_unlocked(job, holder.attempt),
             }
         }

@@ -15,6 +15,7 @@ mod change;
 mod compact;
 mod condition;
 mod front;
+mod gathering;
 mod history;
 mod idempotency;
 mod json;

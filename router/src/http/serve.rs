@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::{Request, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::front::Front;
+use super::gathering::Gathering;
 use crate::Router;
 use crate::etcd::{EtcdOptions, NodeFacts};
 use crate::metrics::HTTP_CONNECTIONS;
@@ -143,17 +146,20 @@ async fn serve_connection(
     shutdown: CancellationToken,
 ) {
     let begun = Arc::new(AtomicBool::new(false));
+    let shares = Arc::new(AtomicBool::new(false));
     let service = {
-        let begun = begun.clone();
-        service_fn(move |request| {
+        let (begun, shares) = (begun.clone(), shares.clone());
+        service_fn(move |request: Request<Incoming>| {
             if !begun.load(Ordering::Relaxed) {
                 begun.store(true, Ordering::Relaxed);
+                shares.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
             }
             let front = front.clone();
             async move { Ok::<_, Infallible>(front.answer(request).await) }
         })
     };
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Gathering::new(stream, shares));
+    let mut connection = pin!(builder.serve_connection(stream, service));
     // The first bytes decide between HTTP/1.1 and HTTP/2; until then no timeout of theirs runs.
     let first = tokio::select! {
         biased;

@@ -32,7 +32,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::metrics::Meters;
 use crate::reads::{ReadJob, What};
 use crate::sequencer::{Step, Touches, WriteJob};
-use crate::state::Published;
+use crate::state::{Published, Standing};
 
 /// Writes of a group that may wait for locks.
 const WAITING_MAX: usize = 4096;
@@ -150,6 +150,11 @@ impl Driver {
     pub(crate) fn replay(&self, job: WriteJob, outcome: Outcome) {
         let this = self.clone();
         tokio::spawn(async move { this.answer_again(job, outcome.revision).await });
+    }
+
+    /// The transactions over groups that stand here.
+    pub(crate) fn standing(&self) -> &Standing {
+        self.parts.published.standing()
     }
 
     fn take(&self, attempt: u64) -> Option<Live> {

@@ -38,8 +38,8 @@ impl Driver {
             for attempt in standing {
                 let since = *first_seen.entry(attempt.attempt).or_insert(now);
                 let waits = match self.coordinates(&attempt) {
-                    // A driver of this leader would hold it.
-                    true => Duration::ZERO,
+                    // A driver of this leader would hold it, unless it is just about to.
+                    true => TURN,
                     false => ASK_AFTER,
                 };
                 if now.duration_since(since) >= waits

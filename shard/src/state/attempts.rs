@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::record::corrupt;
 use super::txn::{self, Footprint, Holder, Locks};
+use crate::sequencer::Touches;
 
 /// What the state machine knows of them.
 #[derive(Default)]
@@ -211,6 +212,21 @@ impl Standing {
     /// As [`stops_key`](Self::stops_key) for what a transaction reads.
     pub(crate) fn stops(&self, footprint: &Footprint, at: Option<u64>) -> Option<u64> {
         self.lock().locks.stops_all(footprint, at)
+    }
+
+    /// Whether no transaction over groups stands here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().all.is_empty()
+    }
+
+    /// The lock that keeps a write of a key from executing, or a transaction.
+    pub(crate) fn in_the_way(&self, what: &Touches) -> Option<Holder> {
+        let table = self.lock();
+        match what {
+            Touches::Key(key) => table.locks.in_the_way_of_key(key),
+            Touches::Many(footprint) => table.locks.in_the_way(footprint),
+            Touches::Nothing => None,
+        }
     }
 
     /// Waits until an attempt locks nothing here any more.

@@ -28,6 +28,7 @@ pub(crate) mod txn;
 pub(crate) mod versions;
 mod write;
 
+pub(crate) use attempts::Standing;
 pub use machine::{Applied, GroupState, Refusal, Verdict};
 pub use published::Published;
 pub(crate) use published::Scope;

@@ -12,7 +12,7 @@
 //! The Temporal Query Language TQuel, 1987.)
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -120,55 +120,131 @@ fn until(storage: keys::StorageId, key: &[u8]) -> Result<u64, Error> {
 }
 
 /// The records of a range in some vnodes, in ascending order of keys.
+///
+/// All vnodes share one scan of each kind, which reads some records of a vnode ahead whenever those of
+/// before are used up: to open a scan costs more than to move one.
 pub(crate) struct RangeScan<'a> {
-    parts: Vec<VnodeScan<'a>>,
-    records: Vec<Option<Record>>,
+    storage: keys::StorageId,
+    when: When,
+    end: Bytes,
+    current: Box<dyn Scan + Send + 'a>,
+    past: Option<Box<dyn Scan + Send + 'a>>,
+    parts: Vec<Part>,
     heads: BinaryHeap<Reverse<(Bytes, usize)>>,
 }
 
+/// What is read ahead of one vnode.
+struct Part {
+    vnode: Vnode,
+    ahead: VecDeque<(Bytes, Record)>,
+    /// The key from which more is to be read; `None`: there is no more.
+    from: Option<Bytes>,
+    /// How many records are read at a time.
+    count: usize,
+}
+
+/// Records of a vnode that are read at a time, at most.
+const AHEAD_MAX: usize = 256;
+/// The same in the beginning, when there are many vnodes.
+const AHEAD_FIRST: usize = 16;
+/// And so many bytes of keys and values, after the first record.
+const AHEAD_BYTES_MAX: usize = 16 << 10;
+
 impl<'a> RangeScan<'a> {
-    /// Opens the range from `start` to before `end`; an empty `end` is open.
+    /// Opens the range from `start` to before `end`; an empty `end` is open. `wanted`: how many records
+    /// will be read, as far as that is known.
     pub(crate) fn open(
         reader: &'a dyn Reader,
         storage: keys::StorageId,
         vnodes: &VnodeSet,
-        start: &[u8],
-        end: &[u8],
+        (start, end): (&[u8], &[u8]),
         when: When,
+        wanted: usize,
     ) -> Result<RangeScan<'a>, Error> {
-        let mut scan = RangeScan {
-            parts: Vec::new(),
-            records: Vec::new(),
-            heads: BinaryHeap::new(),
+        let vnodes: Vec<Vnode> = match !end.is_empty() && start >= end {
+            true => Vec::new(),
+            false => vnodes.iter().collect(),
         };
-        if !end.is_empty() && start >= end {
-            return Ok(scan);
-        }
-        for vnode in vnodes.iter() {
-            let part = VnodeScan::open(reader, storage, vnode, start, end, when)?;
-            scan.parts.push(part);
-            scan.records.push(None);
-            scan.advance(scan.parts.len() - 1)?;
+        let (first, last) = match (vnodes.first(), vnodes.last()) {
+            (Some(first), Some(last)) => (first.0, last.0),
+            (_, _) => (0, 0),
+        };
+        let scan = |kind| {
+            let from = keys::vnode_range(storage, kind, first).start;
+            let until = keys::vnode_range(storage, kind, last).end;
+            reader.scan(Space::State, &from, &until, Direction::Forward)
+        };
+        let past = match when {
+            When::Now => None,
+            When::At(_) => Some(scan(keys::state_kind::HISTORY)?),
+        };
+        let count = (wanted / vnodes.len().max(1)).saturating_add(2);
+        let from = Bytes::copy_from_slice(start);
+        let parts = vnodes.iter().map(|vnode| Part {
+            vnode: *vnode,
+            ahead: VecDeque::new(),
+            from: Some(from.clone()),
+            count: count.min(AHEAD_FIRST),
+        });
+        let mut scan = RangeScan {
+            storage,
+            when,
+            end: Bytes::copy_from_slice(end),
+            current: scan(keys::state_kind::CURRENT)?,
+            past,
+            parts: parts.collect(),
+            heads: BinaryHeap::with_capacity(vnodes.len()),
+        };
+        for part in 0..scan.parts.len() {
+            scan.advance(part)?;
         }
         Ok(scan)
     }
 
+    /// Names the next key of a vnode, if it has one.
     fn advance(&mut self, part: usize) -> Result<(), Error> {
-        if let Some((key, record)) = self.parts[part].next()? {
-            self.heads.push(Reverse((key, part)));
-            self.records[part] = Some(record);
+        if self.parts[part].ahead.is_empty() {
+            self.read_ahead(part)?;
         }
+        if let Some((key, _)) = self.parts[part].ahead.front() {
+            self.heads.push(Reverse((key.clone(), part)));
+        }
+        Ok(())
+    }
+
+    fn read_ahead(&mut self, part: usize) -> Result<(), Error> {
+        let part = &mut self.parts[part];
+        let Some(from) = part.from.take() else {
+            return Ok(());
+        };
+        let mut records = VnodeScan::open(
+            (&mut *self.current, self.past.as_deref_mut()),
+            (self.storage, part.vnode),
+            (&from, &self.end),
+            self.when,
+        )?;
+        let mut bytes = 0;
+        while part.ahead.len() < part.count && bytes < AHEAD_BYTES_MAX {
+            let Some((key, record)) = records.next()? else {
+                return Ok(());
+            };
+            bytes += key.len() + record.value.len();
+            part.ahead.push_back((key, record));
+        }
+        let last = part.ahead.back().map(|(key, _)| key);
+        part.from = last.map(|last| [&last[..], &[0]].concat().into());
+        part.count = (2 * part.count).min(AHEAD_MAX);
         Ok(())
     }
 
     /// The next key and its record.
     pub(crate) fn next(&mut self) -> Result<Option<(Bytes, Record)>, Error> {
-        let Some(Reverse((key, part))) = self.heads.pop() else {
+        let Some(Reverse((_, part))) = self.heads.pop() else {
             return Ok(None);
         };
-        let record = self.records[part].take().unwrap_or_default();
+        let next = self.parts[part].ahead.pop_front();
         self.advance(part)?;
-        Ok(Some((key, record)))
+        Ok(next)
     }
 
     /// Goes on after all keys that begin with `prefix`.
@@ -183,73 +259,73 @@ impl<'a> RangeScan<'a> {
             if *head >= end {
                 break;
             }
-            let part = *part;
+            let index = *part;
             self.heads.pop();
-            self.parts[part].seek(&end);
-            self.advance(part)?;
+            let part = &mut self.parts[index];
+            while part.ahead.front().is_some_and(|(key, _)| *key < end) {
+                part.ahead.pop_front();
+            }
+            if part.ahead.is_empty() && part.from.is_some() {
+                part.from = Some(end.clone());
+            }
+            self.advance(index)?;
         }
         Ok(())
     }
 }
 
-/// The records of a range in one vnode.
-struct VnodeScan<'a> {
+/// The records of a range in one vnode, read through scans that others use too.
+struct VnodeScan<'s, 'a> {
     storage: keys::StorageId,
     vnode: Vnode,
     when: When,
-    current: Box<dyn Scan + Send + 'a>,
+    current: &'s mut (dyn Scan + Send + 'a),
+    current_end: Bytes,
     current_next: Option<(Bytes, Record)>,
-    past: Option<Box<dyn Scan + Send + 'a>>,
+    past: Option<&'s mut (dyn Scan + Send + 'a)>,
+    past_end: Bytes,
     past_next: Option<(Bytes, Record)>,
-    /// Whether `current_next` and `past_next` are what comes next.
-    primed: bool,
 }
 
-impl<'a> VnodeScan<'a> {
+impl<'s, 'a> VnodeScan<'s, 'a> {
     fn open(
-        reader: &'a dyn Reader,
-        storage: keys::StorageId,
-        vnode: Vnode,
-        start: &[u8],
-        end: &[u8],
+        (current, past): (
+            &'s mut (dyn Scan + Send + 'a),
+            Option<&'s mut (dyn Scan + Send + 'a)>,
+        ),
+        (storage, vnode): (keys::StorageId, Vnode),
+        (start, end): (&[u8], &[u8]),
         when: When,
-    ) -> Result<VnodeScan<'a>, Error> {
-        let to = |kind, of: fn(keys::StorageId, u16, &[u8]) -> Bytes| match end.is_empty() {
+    ) -> Result<VnodeScan<'s, 'a>, Error> {
+        let first = |key: &[u8]| keys::history_range(storage, vnode.0, key).start;
+        let to = |kind, key: Bytes| match end.is_empty() {
             true => keys::vnode_range(storage, kind, vnode.0).end,
-            false => of(storage, vnode.0, end),
+            false => key,
         };
-        let forward = Direction::Forward;
-        let from = keys::current(storage, vnode.0, start);
-        let until = to(keys::state_kind::CURRENT, keys::current);
-        let current = reader.scan(Space::State, &from, &until, forward)?;
-        let past = match when {
-            When::Now => None,
-            When::At(_) => {
-                let first =
-                    |storage, vnode, key: &[u8]| keys::history_range(storage, vnode, key).start;
-                let from = first(storage, vnode.0, start);
-                let until = to(keys::state_kind::HISTORY, first);
-                Some(reader.scan(Space::State, &from, &until, forward)?)
-            }
-        };
-        Ok(VnodeScan {
+        let mut scan = VnodeScan {
             storage,
             vnode,
             when,
             current,
+            current_end: to(
+                keys::state_kind::CURRENT,
+                keys::current(storage, vnode.0, end),
+            ),
             current_next: None,
             past,
+            past_end: to(keys::state_kind::HISTORY, first(end)),
             past_next: None,
-            primed: false,
-        })
+        };
+        scan.current.seek(&keys::current(storage, vnode.0, start));
+        if let Some(past) = &mut scan.past {
+            past.seek(&first(start));
+        }
+        scan.current_next = scan.next_current()?;
+        scan.past_next = scan.next_past()?;
+        Ok(scan)
     }
 
     fn next(&mut self) -> Result<Option<(Bytes, Record)>, Error> {
-        if !self.primed {
-            self.current_next = self.next_current()?;
-            self.past_next = self.next_past()?;
-            self.primed = true;
-        }
         let past_first = match (&self.current_next, &self.past_next) {
             (Some((current, _)), Some((past, _))) => past < current,
             (None, Some(_)) => true,
@@ -268,6 +344,9 @@ impl<'a> VnodeScan<'a> {
 
     fn next_current(&mut self) -> Result<Option<(Bytes, Record)>, Error> {
         while let Some((stored_key, stored)) = self.current.next()? {
+            if stored_key >= self.current_end {
+                break;
+            }
             let record = decode(stored)?;
             if self.when.shows(&record) {
                 let (_, key) = keys::parse_current(self.storage, &stored_key)
@@ -285,6 +364,9 @@ impl<'a> VnodeScan<'a> {
             return Ok(None);
         };
         while let Some((stored_key, stored)) = past.next()? {
+            if stored_key >= self.past_end {
+                break;
+            }
             let (_, key, until) = keys::parse_history(self.storage, &stored_key)
                 .ok_or_else(|| corrupt("the key of a past record"))?;
             if until <= revision {
@@ -299,14 +381,5 @@ impl<'a> VnodeScan<'a> {
             }
         }
         Ok(None)
-    }
-
-    fn seek(&mut self, key: &[u8]) {
-        self.current
-            .seek(&keys::current(self.storage, self.vnode.0, key));
-        if let Some(past) = &mut self.past {
-            past.seek(&keys::history_range(self.storage, self.vnode.0, key).start);
-        }
-        self.primed = false;
     }
 }

@@ -190,7 +190,8 @@ impl World {
                 let read = |start: &[u8], end: &[u8]| {
                     let reader = &**view.engine();
                     let at = When::At(when);
-                    let scan = RangeScan::open(reader, view.storage(), &occupied, start, end, at);
+                    let scan =
+                        RangeScan::open(reader, view.storage(), &occupied, (start, end), at, 3);
                     let (mut scan, mut found) = (scan.unwrap(), State::new());
                     while let Some((key, record)) = scan.next().unwrap() {
                         assert!(found.last_key_value().is_none_or(|(last, _)| *last < key));

@@ -119,6 +119,8 @@ pub(crate) struct Locks {
     held: BTreeMap<u64, Held>,
     /// Attempts by the keys they lock: most operations touch keys that nobody locks.
     keys: HashMap<Bytes, Vec<u64>>,
+    /// Attempts that lock ranges.
+    ranged: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -146,6 +148,7 @@ impl Locks {
         for key in footprint.keys.keys() {
             self.keys.entry(key.clone()).or_default().push(attempt);
         }
+        self.ranged += usize::from(!footprint.ranges.is_empty());
         let held = Held {
             age,
             floor,
@@ -158,6 +161,7 @@ impl Locks {
         let Some(held) = self.held.remove(&attempt) else {
             return;
         };
+        self.ranged -= usize::from(!held.footprint.ranges.is_empty());
         for key in held.footprint.keys.keys() {
             if let Some(attempts) = self.keys.get_mut(key) {
                 attempts.retain(|holder| *holder != attempt);
@@ -170,11 +174,24 @@ impl Locks {
 
     /// The first lock that keeps an operation from executing.
     pub(crate) fn in_the_way(&self, footprint: &Footprint) -> Option<Holder> {
-        let clash = self
-            .held
-            .iter()
-            .find(|(_, held)| held.footprint.clashes(footprint));
-        clash.map(|(attempt, held)| held.holder(*attempt))
+        if self.held.is_empty() {
+            return None;
+        }
+        if self.ranged > 0 || !footprint.ranges.is_empty() {
+            let mut held = self.held.iter();
+            let clash = held.find(|(_, held)| held.footprint.clashes(footprint));
+            return clash.map(|(attempt, held)| held.holder(*attempt));
+        }
+        let holders = footprint.keys.iter().filter_map(|(key, writes)| {
+            let mut holders = self.keys.get(key)?.iter();
+            holders.find(|holder| {
+                let held = self.held.get(holder);
+                *writes || held.is_some_and(|held| held.footprint.writes_key(key))
+            })
+        });
+        // The first, as above: every replica must name the same.
+        let attempt = holders.min()?;
+        Some(self.held.get(attempt)?.holder(*attempt))
     }
 
     /// As [`in_the_way`](Self::in_the_way) for the write of one key.

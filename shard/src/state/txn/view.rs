@@ -141,7 +141,8 @@ impl<'a> View<'a> {
         let vnodes = named
             .intersection(self.part.vnodes)
             .intersection(self.part.occupied);
-        let mut scan = RangeScan::open(reader, storage, &vnodes, &span.start, &span.end, when)?;
+        let range = (&span.start[..], &span.end[..]);
+        let mut scan = RangeScan::open(reader, storage, &vnodes, range, when, usize::MAX)?;
         while let Some((key, record)) = scan.next()? {
             if found.len() >= TXN_KEYS_MAX {
                 return Err(Trouble::problem(ProblemKind::TooManyKeys));
