@@ -102,23 +102,26 @@ pub(super) struct Random {
 }
 
 impl Random {
-    /// A sequence of its own for every seed.
+    /// A sequence of its own for every seed. Mixed, because steps of the generator from one seed must
+    /// not lead to what another one begins with: clients would follow each other through the same keys.
     pub(super) fn new(seed: u64) -> Self {
-        Random {
-            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-        }
+        Random { state: mix(seed) }
     }
 
     /// A number below `bound`.
     pub(super) fn below(&mut self, bound: usize) -> usize {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
         // The upper half of the 128-bit product scales without division.
-        ((u128::from(mixed) * bound as u128) >> 64) as usize
+        ((u128::from(mix(self.state)) * bound as u128) >> 64) as usize
     }
+}
+
+/// SplitMix64's output function.
+fn mix(state: u64) -> u64 {
+    let mut mixed = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
@@ -133,6 +136,16 @@ mod tests {
             seen[random.below(10)] = true;
         }
         assert_eq!(seen, [true; 10]);
+    }
+
+    #[test]
+    fn no_seed_follows_another() {
+        let numbers = |seed| {
+            let mut random = Random::new(seed);
+            (0..100).map(move |_| random.below(usize::MAX))
+        };
+        let all: std::collections::HashSet<usize> = (0..50).flat_map(numbers).collect();
+        assert_eq!(all.len(), 50 * 100);
     }
 
     #[test]
