@@ -33,13 +33,13 @@ pub(crate) fn merge(pages: Vec<Listed>, limit: usize) -> Option<Merged> {
     } else {
         let mut pages: Vec<_> = pages
             .into_iter()
-            .map(|page| page.items.into_iter().peekable())
+            .map(|page| page.items.into_iter())
             .collect();
         // A handful of groups: looking at each head is faster than a heap of them.
         while items.len() <= limit {
-            let heads = pages.iter_mut().enumerate();
+            let heads = pages.iter().enumerate();
             let smallest = heads
-                .filter_map(|(index, page)| page.peek().map(|item| (item.key.clone(), index)))
+                .filter_map(|(index, page)| Some((&page.as_slice().first()?.key, index)))
                 .min();
             let Some((_, index)) = smallest else { break };
             let Some(item) = pages[index].next() else {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -233,13 +233,24 @@ impl Cluster {
         self.await_ready(node);
     }
 
-    /// Waits until a node says that it serves.
+    /// Waits until a node says that it serves; panics with what it says instead.
     pub fn await_ready(&self, node: u32) {
         let mut client = self.client(node);
-        wait_until("a node to serve", START_LIMIT, || {
-            client
-                .request("GET", "/readyz", &[], b"")
-                .is_ok_and(|answer| answer.status == 200)
+        let begun = Instant::now();
+        wait_until("a node to serve", 2 * START_LIMIT, || {
+            let answer = client.request("GET", "/readyz", &[], b"");
+            let is_ready = answer.as_ref().is_ok_and(|answer| answer.status == 200);
+            if !is_ready && begun.elapsed() > START_LIMIT {
+                let said = answer.map_or_else(|error| error.to_string(), |answer| answer.text());
+                let log = self.revived[node as usize - 1]
+                    .as_ref()
+                    .map(Process::stderr);
+                panic!(
+                    "node {node} does not serve: {said}\n{}",
+                    log.unwrap_or_default()
+                );
+            }
+            is_ready
         });
     }
 
