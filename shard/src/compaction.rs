@@ -22,7 +22,7 @@ const STEP_RECORDS_MAX: usize = 1000;
 /// Between steps, so that other writes come between.
 const STEP_PAUSE: Duration = Duration::from_millis(5);
 /// Between looks for more to do.
-const TURN: Duration = Duration::from_secs(1);
+const TURN: Duration = Duration::from_secs(5);
 
 /// Lets a group forget what was replaced up to a revision; answers when that is in its log. Fails with
 /// `Compacted` if it has forgotten that much already.

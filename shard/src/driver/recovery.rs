@@ -10,7 +10,7 @@ use caucus_api::shard::reply::Body;
 use caucus_api::shard::request::Body as Ask;
 use caucus_api::shard::write::Action;
 use caucus_api::shard::{Abort, Attempt, Commit, Fate, Prepare, Write};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::attempt::step;
 use super::{Driver, Live};
@@ -27,7 +27,10 @@ impl Driver {
     pub(crate) async fn recover(self) {
         let mut first_seen: HashMap<u64, Instant> = HashMap::new();
         let mut leadership = self.parts.group.watch_leadership();
+        let mut changed = self.parts.published.standing().watch();
         loop {
+            // Before it is looked at: what comes afterwards is seen as a change.
+            changed.borrow_and_update();
             let leads = leadership.borrow_and_update().here;
             let standing = match leads {
                 true => self.parts.published.standing().all(),
@@ -49,8 +52,18 @@ impl Driver {
                     tokio::spawn(async move { this.end(&attempt, live).await });
                 }
             }
-            if let Ok(Err(_)) = timeout(TURN, leadership.changed()).await {
-                return;
+            // Where nothing stands there is nothing to look at again: idle groups cost nothing.
+            let next = async {
+                match first_seen.is_empty() {
+                    true => _ = changed.changed().await,
+                    false => sleep(TURN).await,
+                }
+            };
+            tokio::select! {
+                led = leadership.changed() => if led.is_err() {
+                    return;
+                },
+                () = next => {}
             }
         }
     }
