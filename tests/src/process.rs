@@ -140,7 +140,9 @@ pub fn is_alive(pid: u32) -> bool {
     let state = status
         .rsplit_once(") ")
         .map(|(_, rest)| rest.starts_with('Z'));
-    exists && state == Some(false)
+    // Its first thread may be gone while others still hold its files.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    exists && (state == Some(false) || threads > 1)
 }
 
 fn number(pid: u32) -> Option<Pid> {
