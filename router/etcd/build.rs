@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build(&[".etcdserverpb", ".mvccpb"])?;
     tonic_prost_build::configure()
         .bytes(".")
+        .codec_path("crate::codec::SizedCodec")
         .compile_fds(files)?;
     Ok(())
 }

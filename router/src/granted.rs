@@ -100,6 +100,8 @@ impl Router {
         match self.shared.placement.ask(question, deadline).await {
             Ok(Told::LastGranted(last)) => {
                 self.shared.granted.note(&last);
+                // So that a read at it needn't ask whether it was granted.
+                self.saw(last.revision);
                 Ok(Revision(last.revision))
             }
             Ok(_) => Err(unavailable(

@@ -26,11 +26,13 @@ pub(crate) fn merge(pages: Vec<Listed>, limit: usize) -> Option<Merged> {
         }
     }
     let is_certain = |item: &Item| certain.as_ref().is_none_or(|last| item.key <= *last);
-    let mut items: Vec<Item> = Vec::with_capacity(limit.min(1024));
+    let mut items: Vec<Item> = Vec::new();
     let mut cut = certain.is_some();
     if pages.len() == 1 {
         items = pages.into_iter().next()?.items;
     } else {
+        let all: usize = pages.iter().map(|page| page.items.len()).sum();
+        items.reserve(all.min(limit.saturating_add(1)));
         let mut pages: Vec<_> = pages
             .into_iter()
             .map(|page| page.items.into_iter())

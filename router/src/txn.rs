@@ -12,6 +12,7 @@ use caucus_api::shard::reply::Body as Answer;
 use caucus_api::shard::request::Body;
 use caucus_api::shard::write::Action;
 use caucus_api::shard::{Participant, Prepare, RequestId, Span, Txn, TxnDone, Write};
+use caucus_api::txn::reads_only;
 use caucus_ring::{ClusterMap, GroupId, Revision, VnodeSet};
 use prost::Message;
 use tokio::time::{Instant, sleep};
@@ -203,16 +204,6 @@ pub(crate) fn smallest_key(txn: &mut Txn) -> Bytes {
         }
     });
     smallest.unwrap_or_default()
-}
-
-/// Whether it writes in no branch: then it needs no entry in a log.
-fn reads_only(txn: &Txn) -> bool {
-    let mut operations = txn.then.iter().chain(&txn.otherwise);
-    operations.all(|operation| match &operation.operation {
-        Some(Kind::Range(_)) => true,
-        Some(Kind::Txn(inner)) => reads_only(inner),
-        Some(Kind::Place(_) | Kind::Remove(_) | Kind::Change(_)) | None => false,
-    })
 }
 
 /// What a transaction touches.

@@ -1,5 +1,6 @@
 //! Settings of the data groups of a node.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// Settings that all data groups of a node share.
@@ -13,6 +14,9 @@ pub struct Options {
     pub queue_writes_max: usize,
     /// Reads that may wait for a group's confirmation.
     pub queue_reads_max: usize,
+    /// Long listings of a node that are read at the same time; others wait. More than there are cores
+    /// only cost memory: each has a thread of its own, with all that it reads ahead.
+    pub long_reads_max: usize,
     /// Log entries of a group under way at the same time.
     pub entries_under_way_max: usize,
     /// While an entry of the group is under way, the next one waits for so many writes...
@@ -35,6 +39,7 @@ impl Default for Options {
             batch_bytes_max: 1 << 20,
             queue_writes_max: 16_384,
             queue_reads_max: 16_384,
+            long_reads_max: std::thread::available_parallelism().map_or(2, NonZeroUsize::get),
             entries_under_way_max: 2,
             beside_writes_min: 64,
             beside_bytes_min: 64 << 10,

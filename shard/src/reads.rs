@@ -14,7 +14,7 @@ use caucus_api::{Failure, ReplyTo, limits};
 use caucus_engine::keys;
 use caucus_raft::{ConfirmError, Group};
 use caucus_ring::{Vnode, VnodeSet};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::inflight::{InFlight, Settled, Wait};
@@ -71,6 +71,8 @@ pub(crate) struct Reads {
     pub(crate) group: Group,
     pub(crate) published: Arc<Published>,
     pub(crate) inflight: Arc<InFlight>,
+    /// Of all groups of the node.
+    pub(crate) long_reads: Arc<Semaphore>,
     pub(crate) meters: Arc<Meters>,
 }
 
@@ -159,10 +161,17 @@ impl Reads {
             let served = if self.is_short(&job.what) {
                 self.serve(job, storage)
             } else {
+                let permit = self.long_reads.clone().acquire_owned();
+                let Ok(Ok(permit)) = tokio::time::timeout_at(job.deadline, permit).await else {
+                    return self.fail(job, Failure::Deadline { unknown: false });
+                };
                 // The reply is part of the job, so nobody is left without an answer if this is
                 // cancelled by the end of the runtime: then the link ends too.
                 let this = self.clone();
-                let serve = move || this.serve(job, storage);
+                let serve = move || {
+                    let _permit = permit;
+                    this.serve(job, storage)
+                };
                 tokio::task::spawn_blocking(serve).await.unwrap_or(None)
             };
             let Some(stopped) = served else { return };

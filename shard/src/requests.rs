@@ -75,7 +75,7 @@ fn reads_only(write: &Write) -> bool {
         Some(Action::Prepare(prepare)) if prepare.attempt == 0 => prepare.txn.as_ref(),
         Some(_) | None => None,
     };
-    write.fingerprint == 0 && tree.is_some_and(txn::reads_only)
+    write.fingerprint == 0 && tree.is_some_and(caucus_api::txn::reads_only)
 }
 
 fn invalid(why: &str) -> Failure {

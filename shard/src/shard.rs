@@ -16,7 +16,7 @@ use caucus_raft::{Group, Host};
 use caucus_ring::{ClusterMap, GroupId, NodeId, wire};
 use futures::future::BoxFuture;
 use prost::Message;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -81,6 +81,7 @@ struct Inner {
     revisions: Revisions,
     sessions: Arc<Sessions>,
     meters: Arc<Meters>,
+    long_reads: Arc<Semaphore>,
     seats: ArcSwap<HashMap<u32, Arc<Seat>>>,
     /// Serializes changes of `seats`.
     changing: Mutex<()>,
@@ -114,6 +115,7 @@ impl Shard {
             revisions: Revisions::start(parts.revisions.clone(), parts.shutdown.clone()),
             sessions: Arc::new(Sessions::default()),
             meters: Arc::new(Meters::new()),
+            long_reads: Arc::new(Semaphore::new(parts.options.long_reads_max)),
             seats: ArcSwap::default(),
             changing: Mutex::new(()),
             tasks: TaskTracker::new(),
@@ -262,6 +264,7 @@ impl Shard {
             group: group.clone(),
             published: published.clone(),
             inflight,
+            long_reads: self.inner.long_reads.clone(),
             meters: self.inner.meters.clone(),
         };
         self.spawn(reading.run(read_queue));

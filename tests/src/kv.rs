@@ -61,6 +61,12 @@ pub fn put_once(
     client.request("PUT", &path(key), &headers, value.to_string().as_bytes())
 }
 
+/// One attempt at a transaction: status and answer, if one came.
+pub fn txn(client: &mut Client, body: &Value) -> Option<(u16, Value)> {
+    let sent = client.request("POST", "/v1/txn", &[], body.to_string().as_bytes());
+    sent.ok().map(|answer| (answer.status, answer.json()))
+}
+
 /// Everything under a prefix, page after page.
 pub fn list(client: &mut Client, prefix: &str) -> Vec<Value> {
     let base = format!("/v1/kv?limit=1000&prefix={}", encoded(prefix));

@@ -6,7 +6,6 @@
 //! | `process` | one process: its output, its end, its exit code |
 //! | `ports` | ports that nobody uses |
 //! | `disk` | file systems that are soon full |
-//! | `etcd` | a real etcd, where there is one |
 //! | `http` | HTTP/1.1 byte by byte, so that a test sees what a connection does |
 //! | `kv` | keys and values over `http` |
 //! | `load` | writers that know exactly what the cluster owes them |
@@ -23,7 +22,6 @@
 
 pub mod cluster;
 pub mod disk;
-pub mod etcd;
 pub mod http;
 pub mod kv;
 pub mod load;

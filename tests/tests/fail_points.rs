@@ -43,11 +43,6 @@ fn transfer(number: u64) -> Value {
     ]})
 }
 
-fn send(client: &mut Client, body: &Value) -> Option<(u16, Value)> {
-    let sent = client.request("POST", "/v1/txn", &[], body.to_string().as_bytes());
-    sent.ok().map(|answer| (answer.status, answer.json()))
-}
-
 /// What the clients were told.
 #[derive(Default)]
 struct Told {
@@ -110,7 +105,7 @@ fn dies_at(step: &str) {
     let mut sent = 0;
     while cluster.is_up(victim) {
         assert!(sent < TRANSFERS_MAX, "{step}: no transfer gets there");
-        let answer = send(&mut client, &transfer(sent));
+        let answer = kv::txn(&mut client, &transfer(sent));
         told.note(sent, answer);
         sent += 1;
     }
@@ -118,9 +113,9 @@ fn dies_at(step: &str) {
     let all = json!({"then": [{"get": {"prefix": "/fail/"}}, {"get": {"prefix": "/log/"}}]});
     let mut client = cluster.client(3);
     wait_until("keys to be unlocked", UNLOCK_LIMIT, || {
-        let read = send(&mut client, &all).is_some_and(|(status, _)| status == 200);
+        let read = kv::txn(&mut client, &all).is_some_and(|(status, _)| status == 200);
         read && (0..ACCOUNTS).all(|_| {
-            let answer = send(&mut client, &transfer(sent));
+            let answer = kv::txn(&mut client, &transfer(sent));
             let is_done = answer.as_ref().is_some_and(|(status, _)| *status == 200);
             told.note(sent, answer);
             sent += 1;

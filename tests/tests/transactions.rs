@@ -20,12 +20,6 @@ fn account(number: u64) -> String {
     format!("/bank/{}/balance", number % ACCOUNTS)
 }
 
-/// The answer to a transaction, if one came.
-fn txn(client: &mut Client, body: &Value) -> Option<(u16, Value)> {
-    let sent = client.request("POST", "/v1/txn", &[], body.to_string().as_bytes());
-    sent.ok().map(|answer| (answer.status, answer.json()))
-}
-
 fn transfer(from: u64, to: u64, amount: i64) -> Value {
     json!({"then": [
         {"increment": {"key": account(from), "by": -amount}},
@@ -66,7 +60,7 @@ impl Teller {
     fn ask(&mut self, body: &Value) -> Option<Value> {
         let count = self.clients.len();
         let client = &mut self.clients[self.turn % count];
-        match txn(client, body) {
+        match kv::txn(client, body) {
             Some((200, answer)) => return Some(answer),
             // Whatever became of it: both accounts or none.
             Some((503 | 504 | 409, _)) | None => {}
@@ -158,7 +152,7 @@ fn the_bank_keeps_its_money_while_nodes_are_killed() {
         thread.join().expect("every read showed all the money");
     }
     for node in cluster.nodes() {
-        let (_, answer) = txn(&mut cluster.client(node), &whole).expect("it answers");
+        let (_, answer) = kv::txn(&mut cluster.client(node), &whole).expect("it answers");
         assert_eq!(
             balances(&answer).iter().sum::<i64>(),
             OPENING * ACCOUNTS as i64
@@ -181,7 +175,7 @@ fn the_past_and_the_branches_of_a_transaction() {
         ],
         "else": [{"append": {"key": "/a/b/c", "text": "+"}}, {"delete": {"prefix": "/x/"}}],
     });
-    let (status, first) = txn(&mut client, &body).expect("an answer");
+    let (status, first) = kv::txn(&mut client, &body).expect("an answer");
     assert_eq!(
         (status, &first["succeeded"]),
         (200, &json!(true)),
@@ -191,7 +185,7 @@ fn the_past_and_the_branches_of_a_transaction() {
     let nested = &first["results"][2]["txn"];
     assert_eq!(nested["succeeded"], json!(false));
     assert_eq!(nested["results"][0]["get"]["count"], json!(2), "{first}");
-    let (_, second) = txn(&mut client, &body).expect("an answer");
+    let (_, second) = kv::txn(&mut client, &body).expect("an answer");
     assert_eq!(second["succeeded"], json!(false), "{second}");
     assert_eq!(second["results"][0]["changed"]["value"], json!("one+"));
     assert_eq!(second["results"][1]["delete"]["deleted"], json!(1));

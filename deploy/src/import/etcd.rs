@@ -106,8 +106,14 @@ pub(super) async fn run(args: Args) -> Result<(), Fatal> {
         }));
     }
     let target = Store::new(&args.cluster.endpoints)?;
-    let total = source.range(&count(&args.prefix, state.revision)).await;
-    let total = total.map_or(first.count, |counted| counted.count);
+    let total = match state.after {
+        None => first.count,
+        // What it said at its beginning, if that can still be read.
+        Some(_) => {
+            let counted = source.range(&count(&args.prefix, state.revision)).await;
+            counted.map_or(first.count, |counted| counted.count)
+        }
+    };
     let mut copy = Copy {
         progress: Progress::new(u64::try_from(total).unwrap_or(0), args.quiet),
         args,

@@ -2,9 +2,6 @@
 //! etcd's errors.
 
 use std::collections::HashSet;
-use std::ops::Bound;
-
-use bytes::Bytes;
 
 use crate::errors::Error;
 use crate::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -19,19 +16,6 @@ pub const MAX_REQUEST_BYTES: usize = 3 << 19;
 
 /// How much more than [`MAX_REQUEST_BYTES`] a message may have before it isn't read at all.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
-
-/// The keys from `key` to `range_end` as the API writes them; none if they are none.
-///
-/// No end is the key itself, and an end of one zero byte is the end of all keys.
-pub fn bounds(key: &Bytes, range_end: &Bytes) -> Option<(Bound<Bytes>, Bound<Bytes>)> {
-    let start = Bound::Included(key.clone());
-    match range_end.as_ref() {
-        [] => Some((start, Bound::Included(key.clone()))),
-        [0] => Some((start, Bound::Unbounded)),
-        end if end <= key.as_ref() => None,
-        _ => Some((start, Bound::Excluded(range_end.clone()))),
-    }
-}
 
 /// Checks a read.
 ///

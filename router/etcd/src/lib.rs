@@ -30,9 +30,12 @@ pub mod mvccpb {
 }
 
 pub mod check;
+pub mod codec;
 pub mod errors;
 pub mod gateway;
 mod json;
+#[cfg(feature = "testing")]
+pub mod real;
 #[cfg(feature = "testing")]
 pub mod script;
 

@@ -8,9 +8,7 @@ use caucus_etcd::etcdserverpb::{
 use caucus_etcd::{Error, check};
 use tonic::Status;
 
-use support::Etcd;
-
-mod support;
+use caucus_etcd::real::Etcd;
 
 struct Case {
     what: &'static str,

@@ -15,12 +15,10 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tonic::transport::Endpoint;
 
+use caucus_etcd::real::Etcd;
 use proxy::Proxy;
-use support::Etcd;
 
 mod proxy;
-mod support;
-
 /// A gateway on a port of its own.
 struct Gateway {
     address: SocketAddr,
@@ -149,7 +147,7 @@ async fn etcd_answers_the_same() {
     let ours = gateway.address.to_string();
     for (path, body) in asked {
         let path = format!("/v3/{path}");
-        let theirs = asker.ask(&etcd.address, Method::POST, &path, body).await;
+        let theirs = asker.ask(etcd.address(), Method::POST, &path, body).await;
         let ours = asker.ask(&ours, Method::POST, &path, body).await;
         let what = format!("{path} {body}");
         assert_eq!((ours.0, ours.1), (theirs.0, theirs.1), "{what}");
@@ -159,7 +157,7 @@ async fn etcd_answers_the_same() {
     }
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         let theirs = asker
-            .ask(&etcd.address, method.clone(), "/v3/kv/range", "")
+            .ask(etcd.address(), method.clone(), "/v3/kv/range", "")
             .await;
         let ours = asker.ask(&ours, method, "/v3/kv/range", "").await;
         assert_eq!(ours, theirs);

@@ -4,9 +4,7 @@ use caucus_etcd::etcdserverpb::PutRequest;
 use caucus_etcd::etcdserverpb::kv_client::KvClient;
 use caucus_etcd::script;
 
-use support::Etcd;
-
-mod support;
+use caucus_etcd::real::Etcd;
 
 const SEEDS: u64 = 4;
 

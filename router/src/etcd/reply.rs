@@ -78,9 +78,12 @@ fn key_value(item: Item) -> Option<KeyValue> {
 
 /// Without a header.
 pub(super) fn range(ranged: Ranged) -> RangeResponse {
+    // Not collected: a filter can't say how many will come, and the vector would grow by doubling.
+    let mut kvs = Vec::with_capacity(ranged.items.len());
+    kvs.extend(ranged.items.into_iter().filter_map(key_value));
     RangeResponse {
         header: None,
-        kvs: ranged.items.into_iter().filter_map(key_value).collect(),
+        kvs,
         more: ranged.more,
         count: ranged.count as i64,
     }

@@ -19,6 +19,7 @@ pub mod arrange;
 mod failure;
 mod groups;
 pub mod limits;
+pub mod txn;
 
 pub use failure::{Failure, Outlook};
 pub use groups::{Groups, ReplyTo};

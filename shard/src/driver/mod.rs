@@ -12,6 +12,7 @@
 //! applied in the coordinator's log.
 
 mod attempt;
+mod evaluate;
 mod read_only;
 mod recovery;
 mod replay;

@@ -7,13 +7,12 @@ use bytes::Bytes;
 use caucus_api::Failure;
 use caucus_api::shard::reply::Body;
 use caucus_api::shard::write::Action;
-use caucus_api::shard::{Evaluate, Prepare, Problem, TxnDone, Write};
+use caucus_api::shard::{TxnDone, Write};
 use prost::Message;
 use tokio::time::Instant;
 
 use super::Driver;
 use crate::sequencer::WriteJob;
-use crate::state::txn;
 
 impl Driver {
     /// Answers a transaction that only reads.
@@ -45,79 +44,20 @@ impl Driver {
             Some(Action::Txn(tree)) => self.alone(&tree)?,
             Some(_) | None => return Err(Failure::Internal("it reads nothing".to_owned())),
         };
-        let evaluated = self.evaluate_at(&write, &prepare, at, deadline).await;
-        evaluated.map_err(|failure| match failure {
+        match self.evaluate(&write, &prepare, at, deadline).await {
+            Ok(Some(done)) if done.problem.is_some() => Ok(done),
+            Ok(Some(done)) => Ok(TxnDone {
+                revision: at,
+                ..done
+            }),
+            Ok(None) => Err(Failure::Internal(
+                "a group answered another question".to_owned(),
+            )),
             // What was compacted meanwhile is newer than `at`: a newer one will do as well.
-            Failure::Compacted { .. } => Failure::Busy("the revision was compacted".to_owned()),
-            failure => failure,
-        })
-    }
-
-    async fn evaluate_at(
-        &self,
-        write: &Write,
-        prepare: &Prepare,
-        at: u64,
-        deadline: Instant,
-    ) -> Result<TxnDone, Failure> {
-        let Some(tree) = &prepare.txn else {
-            return Ok(TxnDone::default());
-        };
-        let evaluate = Evaluate {
-            txn: Some(tree.clone()),
-            base: at,
-            ..Evaluate::default()
-        };
-        let path = match txn::has_compares(tree) {
-            // Nothing is to be known before the branch is.
-            false => txn::path(tree, &[]),
-            true => {
-                let mut parts = Vec::new();
-                for body in self
-                    .evaluate_all(write, prepare, &evaluate, deadline)
-                    .await?
-                {
-                    match body {
-                        Body::Prepared(part) => parts.push(part),
-                        _ => return Err(nonsense()),
-                    }
-                }
-                txn::path(tree, &txn::holds(tree, &txn::merge_parts(&parts)))
+            Err(Failure::Compacted { .. }) => {
+                Err(Failure::Busy("the revision was compacted".to_owned()))
             }
-        };
-        let evaluate = Evaluate {
-            answers: true,
-            path: path.clone(),
-            ..evaluate
-        };
-        let (mut parts, mut problems) = (Vec::new(), Vec::<Problem>::new());
-        for body in self
-            .evaluate_all(write, prepare, &evaluate, deadline)
-            .await?
-        {
-            match body {
-                Body::Txn(done) => {
-                    problems.extend(done.problem);
-                    parts.push(done.answers);
-                }
-                _ => return Err(nonsense()),
-            }
+            Err(failure) => Err(failure),
         }
-        if let Some(problem) = txn::first_problem(tree, &path, &problems) {
-            return Ok(TxnDone {
-                problem: Some(problem),
-                ..TxnDone::default()
-            });
-        }
-        Ok(TxnDone {
-            revision: at,
-            answers: txn::merge_answers(tree, &path, parts),
-            path,
-            ..TxnDone::default()
-        })
     }
-}
-
-fn nonsense() -> Failure {
-    Failure::Internal("a group answered another question".to_owned())
 }

@@ -1,19 +1,24 @@
 //! What an overwrite must know of the record it replaces, for the keys used last.
 //!
-//! A write needs no byte of the value that it replaces, only its revisions and its share of the vnode's
-//! hash. To look these up in the engine costs as much as to write the new record; most writes are of
-//! keys written not long before. Derived from the engine: what it says is never different, so that it
-//! makes no difference to the state what a replica happens to remember.
+//! A write needs the revisions of the record that it replaces and its share of the vnode's hash, and its
+//! bytes go into the history. To look these up in the engine costs as much as to write the new record;
+//! most writes are of keys written not long before. Derived from the engine: what it says is never
+//! different, so that it makes no difference to the state what a replica happens to remember.
 //!
 //! Two generations instead of an exact order of use: a hit in the older one moves to the younger, and
 //! when that is full the older one goes.
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 /// Keys of one generation.
 const GENERATION_KEYS_MAX: usize = 8192;
+/// Bytes of records that one generation keeps; above it only heads are remembered.
+const GENERATION_BYTES_MAX: usize = 1 << 20;
+/// A larger record is read from the engine again.
+const RECORD_BYTES_MAX: usize = 1024;
 
 /// A live record without its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +30,45 @@ pub(super) struct Head {
     pub(super) hash: u128,
 }
 
-/// `None`: there is no such key.
-type Generation = HashMap<Box<[u8]>, Option<Head>, Xxh3DefaultBuilder>;
+/// A live record, as far as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) head: Head,
+    /// Its bytes as the engine has them, if it is small.
+    pub(super) stored: Option<Bytes>,
+}
+
+#[derive(Default)]
+struct Generation {
+    /// `None`: there is no such key.
+    keys: HashMap<Box<[u8]>, Option<Known>, Xxh3DefaultBuilder>,
+    /// Bytes of the records in it.
+    bytes: usize,
+}
+
+impl Generation {
+    /// Takes the bytes of a record into the account, or out of the record.
+    fn admit(&mut self, known: &mut Option<Known>, replaced: usize) {
+        self.bytes -= replaced;
+        let size = size(known);
+        if size <= RECORD_BYTES_MAX && self.bytes + size <= GENERATION_BYTES_MAX {
+            self.bytes += size;
+        } else if let Some(known) = known {
+            known.stored = None;
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<(Box<[u8]>, Option<Known>)> {
+        let (key, known) = self.keys.remove_entry(key)?;
+        self.bytes -= size(&known);
+        Some((key, known))
+    }
+}
+
+fn size(known: &Option<Known>) -> usize {
+    let stored = known.as_ref().and_then(|known| known.stored.as_ref());
+    stored.map_or(0, Bytes::len)
+}
 
 /// The heads of the keys used last.
 #[derive(Default)]
@@ -36,35 +78,40 @@ pub(super) struct Heads {
 }
 
 impl Heads {
-    /// The head of a key, if it is remembered.
-    pub(super) fn get(&mut self, key: &[u8]) -> Option<Option<Head>> {
-        if let Some(head) = self.young.get(key) {
-            return Some(*head);
+    /// What is remembered of a key.
+    pub(super) fn get(&mut self, key: &[u8]) -> Option<Option<Known>> {
+        if let Some(known) = self.young.keys.get(key) {
+            return Some(known.clone());
         }
-        let (key, head) = self.old.remove_entry(key)?;
-        self.insert(key, head);
-        Some(head)
+        let (key, known) = self.old.remove(key)?;
+        self.insert(key, known.clone());
+        Some(known)
     }
 
-    /// Remembers the head of a key, as it is from now on.
-    pub(super) fn set(&mut self, key: &[u8], head: Option<Head>) {
-        if let Some(known) = self.young.get_mut(key) {
-            *known = head;
+    /// Remembers a key as it is from now on.
+    pub(super) fn set(&mut self, key: &[u8], mut known: Option<Known>) {
+        if let Some(before) = self.young.keys.get(key) {
+            let replaced = size(before);
+            self.young.admit(&mut known, replaced);
+            if let Some(before) = self.young.keys.get_mut(key) {
+                *before = known;
+            }
             return;
         }
-        let key = match self.old.remove_entry(key) {
+        let key = match self.old.remove(key) {
             Some((key, _)) => key,
             // A copy: the request's buffer is much larger and would be held with it.
             None => key.into(),
         };
-        self.insert(key, head);
+        self.insert(key, known);
     }
 
-    fn insert(&mut self, key: Box<[u8]>, head: Option<Head>) {
-        if self.young.len() >= GENERATION_KEYS_MAX {
+    fn insert(&mut self, key: Box<[u8]>, mut known: Option<Known>) {
+        if self.young.keys.len() >= GENERATION_KEYS_MAX {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(key, head);
+        self.young.admit(&mut known, 0);
+        self.young.keys.insert(key, known);
     }
 }
 
@@ -72,12 +119,22 @@ impl Heads {
 mod tests {
     use super::*;
 
-    fn head(revision: u64) -> Head {
-        Head {
-            create_revision: 1,
-            mod_revision: revision,
-            version: revision,
-            hash: u128::from(revision),
+    fn head(revision: u64) -> Known {
+        Known {
+            head: Head {
+                create_revision: 1,
+                mod_revision: revision,
+                version: revision,
+                hash: u128::from(revision),
+            },
+            stored: None,
+        }
+    }
+
+    fn with(revision: u64, size: usize) -> Known {
+        Known {
+            stored: Some(vec![7; size].into()),
+            ..head(revision)
         }
     }
 
@@ -104,8 +161,8 @@ mod tests {
         for number in 0..4 * GENERATION_KEYS_MAX {
             heads.set(&key(number), None);
             assert_eq!(heads.get(b"used"), Some(Some(head(1))), "{number}");
-            assert!(heads.young.len() <= GENERATION_KEYS_MAX);
-            assert!(heads.old.len() <= GENERATION_KEYS_MAX);
+            assert!(heads.young.keys.len() <= GENERATION_KEYS_MAX);
+            assert!(heads.old.keys.len() <= GENERATION_KEYS_MAX);
         }
         assert_eq!(heads.get(b"unused"), None);
     }
@@ -117,11 +174,35 @@ mod tests {
         for number in 0..GENERATION_KEYS_MAX {
             heads.set(&key(number), None);
         }
-        assert!(heads.old.contains_key(&b"a"[..]), "it is in the older one");
+        assert!(
+            heads.old.keys.contains_key(&b"a"[..]),
+            "it is in the older one"
+        );
         heads.set(b"a", Some(head(2)));
         for number in 0..GENERATION_KEYS_MAX - 2 {
             heads.set(&key(number), None);
         }
         assert_eq!(heads.get(b"a"), Some(Some(head(2))));
+    }
+
+    #[test]
+    fn small_records_are_remembered_whole_within_the_budget() {
+        let mut heads = Heads::default();
+        heads.set(b"large", Some(with(1, RECORD_BYTES_MAX + 1)));
+        assert_eq!(heads.get(b"large"), Some(Some(head(1))));
+        for round in 1..4 {
+            for number in 0..2 * GENERATION_BYTES_MAX / RECORD_BYTES_MAX {
+                heads.set(&key(number), Some(with(round, RECORD_BYTES_MAX)));
+                assert!(heads.young.bytes <= GENERATION_BYTES_MAX);
+            }
+            assert_eq!(
+                heads.get(&key(0)),
+                Some(Some(with(round, RECORD_BYTES_MAX)))
+            );
+        }
+        heads.set(&key(0), None);
+        assert_eq!(heads.get(&key(0)), Some(None));
+        let kept = heads.young.keys.values().map(size).sum::<usize>();
+        assert_eq!(heads.young.bytes, kept, "the account agrees");
     }
 }

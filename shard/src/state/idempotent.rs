@@ -100,9 +100,11 @@ impl Idempotent {
 
     /// Forgets all names of before a moment.
     pub(super) fn forget(&mut self, txn: &mut Txn, before: u64) {
-        let kept = self.by_time.split_off(&(before, (0, 0)));
-        let forgotten = std::mem::replace(&mut self.by_time, kept);
-        for (time, (session, sequence)) in forgotten {
+        while let Some(oldest) = self.by_time.first().copied()
+            && oldest.0 < before
+        {
+            let (time, (session, sequence)) = oldest;
+            self.by_time.remove(&oldest);
             self.names.remove(&(session, sequence));
             txn.delete(keys::idempotent(txn.storage(), time, session, sequence));
         }

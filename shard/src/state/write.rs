@@ -12,7 +12,7 @@ use caucus_ring::Vnode;
 use prost::Message;
 
 use super::Published;
-use super::heads::{Head, Heads};
+use super::heads::{Head, Heads, Known};
 use super::ownership::Ownership;
 use super::published::Routing;
 use super::record;
@@ -34,9 +34,10 @@ impl Effects<'_> {
         revision: u64,
     ) -> Result<Outcome, caucus_engine::Error> {
         let at = keys::current(self.txn.storage(), vnode.0, &write.key);
-        let old = self.head(&write.key, &at)?;
-        let found_revision = old.map_or(0, |old| old.mod_revision);
-        if !holds(write.condition.as_ref(), old) {
+        let old = self.old(&write.key, &at)?;
+        let head = old.as_ref().map(|old| old.head);
+        let found_revision = head.map_or(0, |head| head.mod_revision);
+        if !holds(write.condition.as_ref(), head) {
             return Ok(Outcome {
                 kind: Kind::ConditionFailed as i32,
                 revision,
@@ -44,11 +45,11 @@ impl Effects<'_> {
                 ..Outcome::default()
             });
         }
-        match (&write.action, old) {
-            (Some(Action::Put(put)), old) => {
-                let new = successor(put, old, revision);
+        match (&write.action, head) {
+            (Some(Action::Put(put)), _) => {
+                let new = successor(put, head, revision);
                 let (create_revision, version) = (new.create_revision, new.version);
-                self.install(vnode, &write.key, old, Some(&new), revision)?;
+                self.install((vnode, &write.key, at), old, Some(&new), revision)?;
                 Ok(Outcome {
                     kind: Kind::Put as i32,
                     revision,
@@ -57,13 +58,13 @@ impl Effects<'_> {
                     found_revision,
                 })
             }
-            (Some(Action::Delete(_)), Some(old)) => {
-                self.install(vnode, &write.key, Some(old), None, revision)?;
+            (Some(Action::Delete(_)), Some(head)) => {
+                self.install((vnode, &write.key, at), old, None, revision)?;
                 Ok(Outcome {
                     kind: Kind::Deleted as i32,
                     revision,
-                    create_revision: old.create_revision,
-                    version: old.version,
+                    create_revision: head.create_revision,
+                    version: head.version,
                     found_revision,
                 })
             }
@@ -85,31 +86,34 @@ impl Effects<'_> {
         for (key, record) in written {
             let vnode = routing.vnode(&key);
             let at = keys::current(self.txn.storage(), vnode.0, &key);
-            let old = self.head(&key, &at)?;
+            let old = self.old(&key, &at)?;
             if old.is_some() || record.is_some() {
-                self.install(vnode, &key, old, record.as_ref(), revision)?;
+                self.install((vnode, &key, at), old, record.as_ref(), revision)?;
             }
         }
         Ok(())
     }
 
-    /// Replaces a record; the old one goes into the history.
+    /// Replaces the record of a key at its place; the old one goes into the history.
     fn install(
         &mut self,
-        vnode: Vnode,
-        key: &Bytes,
-        old: Option<Head>,
+        (vnode, key, at): (Vnode, &Bytes, Bytes),
+        old: Option<Known>,
         new: Option<&Record>,
         revision: u64,
     ) -> Result<(), caucus_engine::Error> {
-        let at = keys::current(self.txn.storage(), vnode.0, key);
-        if old.is_some()
-            && let Some(stored) = self.txn.get(&at)?
-        {
-            let past = keys::history(self.txn.storage(), vnode.0, key, revision);
-            self.txn.put(past, stored);
+        let old_hash = old.as_ref().map_or(0, |old| old.head.hash);
+        let came = i64::from(old.is_none());
+        if let Some(old) = old {
+            let stored = match old.stored {
+                Some(stored) => Some(stored),
+                None => self.txn.get(&at)?,
+            };
+            if let Some(stored) = stored {
+                let past = keys::history(self.txn.storage(), vnode.0, key, revision);
+                self.txn.put(past, stored);
+            }
         }
-        let old_hash = old.map_or(0, |old| old.hash);
         let Some(new) = new else {
             self.vnodes.changed(vnode, -1, old_hash, 0);
             self.heads.set(key, None);
@@ -118,27 +122,33 @@ impl Effects<'_> {
         };
         let bytes = Bytes::from(new.encode_to_vec());
         let head = head(new, record::hash(key, &bytes));
-        let came = i64::from(old.is_none());
         if self.vnodes.changed(vnode, came, old_hash, head.hash) {
             self.published.occupy(vnode);
         }
-        self.heads.set(key, Some(head));
+        let known = Known {
+            head,
+            stored: Some(bytes.clone()),
+        };
+        self.heads.set(key, Some(known));
         self.txn.put(at, bytes);
         Ok(())
     }
 
-    fn head(&mut self, key: &[u8], at: &[u8]) -> Result<Option<Head>, caucus_engine::Error> {
+    fn old(&mut self, key: &[u8], at: &[u8]) -> Result<Option<Known>, caucus_engine::Error> {
         if let Some(known) = self.heads.get(key) {
             return Ok(known);
         }
         let found = match self.txn.get(at)? {
             Some(stored) => {
                 let hash = record::hash(key, &stored);
-                Some(head(&record::decode(stored)?, hash))
+                Some(Known {
+                    head: head(&record::decode(stored.clone())?, hash),
+                    stored: Some(stored),
+                })
             }
             None => None,
         };
-        self.heads.set(key, found);
+        self.heads.set(key, found.clone());
         Ok(found)
     }
 }

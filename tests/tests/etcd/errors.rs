@@ -5,14 +5,13 @@ use caucus_etcd::etcdserverpb::request_op::Request;
 use caucus_etcd::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
-use caucus_tests::etcd::Etcd;
 use caucus_tests::http::Client;
 use caucus_tests::{Cluster, Options};
 use serde_json::Value;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::{channel, node, run};
+use crate::{channel, node, real_etcd, run};
 
 /// A request that is refused, and how.
 struct Case {
@@ -211,7 +210,7 @@ fn through_gateway(address: &str, asked: &Asked) -> (u16, Value) {
 #[test]
 fn errors_are_etcds_word_for_word() {
     let cluster = Cluster::start(Options::nodes(3));
-    let etcd = Etcd::start();
+    let etcd = real_etcd();
     run(async {
         prepare(node(&cluster, 1)).await;
         if let Some(etcd) = &etcd {

@@ -6,14 +6,13 @@ use std::time::Duration;
 use caucus_etcd::etcdserverpb::kv_client::KvClient;
 use caucus_etcd::etcdserverpb::lease_client::LeaseClient;
 use caucus_etcd::etcdserverpb::{LeaseGrantRequest, PutRequest, RangeRequest};
-use caucus_tests::etcd::Etcd;
 use caucus_tests::process::{self, Process};
 use caucus_tests::wait::wait_until;
 use caucus_tests::{Cluster, Options};
 use serde_json::Value;
 use tonic::transport::Channel;
 
-use crate::{channel, node, run};
+use crate::{channel, node, real_etcd, run};
 
 const KEYS: u32 = 3000;
 const LEASED: u32 = 7;
@@ -66,7 +65,7 @@ async fn all(channel: Channel, revision: i64) -> BTreeMap<Vec<u8>, Vec<u8>> {
 
 #[test]
 fn a_copy_that_was_cut_off_goes_on() {
-    let Some(etcd) = Etcd::start() else { return };
+    let Some(etcd) = real_etcd() else { return };
     let cluster = Cluster::start(Options::nodes(3));
     run(async { fill(channel(etcd.address())).await });
     let state = cluster.dir().join("state");

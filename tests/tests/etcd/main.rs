@@ -7,8 +7,18 @@ mod script;
 mod serial;
 mod tool;
 
-use caucus_tests::Cluster;
+use caucus_etcd::real::Etcd;
+use caucus_tests::{Cluster, say_skipped};
 use tonic::transport::{Channel, Endpoint};
+
+/// A real etcd to compare with; none, and a word about it, where there is none.
+fn real_etcd() -> Option<Etcd> {
+    let etcd = run(Etcd::start());
+    if etcd.is_none() {
+        say_skipped("there is no etcd to compare with");
+    }
+    etcd
+}
 
 /// A channel to one address, which connects when it has to.
 fn channel(address: &str) -> Channel {

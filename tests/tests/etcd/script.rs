@@ -3,11 +3,10 @@
 use caucus_etcd::etcdserverpb::kv_client::KvClient;
 use caucus_etcd::etcdserverpb::{DeleteRangeRequest, RangeRequest};
 use caucus_etcd::script;
-use caucus_tests::etcd::Etcd;
 use caucus_tests::{Cluster, Options};
 use tonic::transport::Channel;
 
-use crate::{channel, node, run};
+use crate::{channel, node, real_etcd, run};
 
 const SEEDS: std::ops::Range<u64> = 0..12;
 
@@ -15,7 +14,7 @@ const SEEDS: std::ops::Range<u64> = 0..12;
 fn no_answer_differs_from_etcds() {
     let cluster = Cluster::start(Options::nodes(3));
     for seed in SEEDS {
-        let Some(etcd) = Etcd::start() else { return };
+        let Some(etcd) = real_etcd() else { return };
         run(async {
             let theirs = script::run(channel(etcd.address()), seed).await;
             // Another node for each script: they are all the same store.

@@ -26,5 +26,5 @@ pub(crate) use execute::{answer, first_problem, problems};
 pub use locks::Holder;
 pub(crate) use locks::{Footprint, Locks};
 pub(crate) use merge::{known, merge_answers, merge_parts};
-pub(crate) use tree::{check, footprint, has_compares, path, reads_only, vnodes};
+pub(crate) use tree::{check, footprint, has_compares, path, vnodes};
 pub(crate) use view::{Part, Trouble, View};

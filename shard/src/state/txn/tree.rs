@@ -121,14 +121,6 @@ fn choose<'a>(
     }
 }
 
-/// Whether it writes in no branch.
-pub(crate) fn reads_only(txn: &Txn) -> bool {
-    steps(txn).iter().all(|step| {
-        let operation = step.operation.operation.as_ref();
-        matches!(operation, Some(Kind::Range(_)))
-    })
-}
-
 /// Whether its path depends on what is found.
 pub(crate) fn has_compares(txn: &Txn) -> bool {
     !compares(txn).is_empty()

@@ -1,5 +1,4 @@
-//! A real etcd to compare with, where there is one.
-#![allow(dead_code, reason = "each test uses a part")]
+//! A real etcd to compare with, where Debian's etcd-server is.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,20 +9,23 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::etcdserverpb::RangeRequest;
+use crate::etcdserverpb::kv_client::KvClient;
+
 const ETCD: &str = "/usr/bin/etcd";
 const START: Duration = Duration::from_secs(30);
 const ATTEMPTS: usize = 5;
 
 /// A process of etcd that ends with this.
-pub(crate) struct Etcd {
+pub struct Etcd {
     process: Child,
-    pub(crate) address: String,
+    address: String,
     _directory: TempDir,
 }
 
 impl Etcd {
-    /// None, and a word about it, if etcd isn't installed.
-    pub(crate) async fn start() -> Option<Self> {
+    /// Starts it, and waits until it serves; none if it isn't installed.
+    pub async fn start() -> Option<Self> {
         if !Path::new(ETCD).exists() {
             println!("skipped: no {ETCD}");
             return None;
@@ -66,7 +68,6 @@ impl Etcd {
     }
 
     async fn is_up(&mut self) -> bool {
-        use caucus_etcd::etcdserverpb::{RangeRequest, kv_client::KvClient};
         let mut client = KvClient::new(self.channel());
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {
@@ -86,7 +87,13 @@ impl Etcd {
         false
     }
 
-    pub(crate) fn channel(&self) -> Channel {
+    /// Where its clients connect to, `host:port`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A channel to it, which connects when it has to.
+    pub fn channel(&self) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address));
         endpoint.expect("an address").connect_lazy()
     }
