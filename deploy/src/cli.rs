@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::endpoints::Cluster;
-use crate::{bench, dev, import, kv, txn};
+use crate::{bench, dev, import, kv, txn, watch};
 
 /// Caucus: a sharded coordination service.
 #[derive(Debug, Parser)]
@@ -28,6 +28,8 @@ pub(crate) enum Command {
     /// Read and write keys.
     #[command(subcommand)]
     Kv(kv::Command),
+    /// Show changes of keys as they happen.
+    Watch(watch::Args),
     /// Execute a transaction: if, then, else.
     Txn(txn::Args),
     /// Let go of what was replaced or deleted up to a revision.

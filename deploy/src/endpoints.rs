@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
@@ -204,39 +205,73 @@ impl Endpoints {
         let _ = self.current.compare_exchange(index, next, done, failed);
     }
 
-    /// Asks one endpoint once.
-    pub(crate) async fn attempt(&self, index: usize, ask: &Ask) -> Result<Bytes, Error> {
-        let endpoint = &self.bases[index];
-        let no_answer = |reason: String, unsent| Error::NoAnswer {
-            endpoint: endpoint.clone(),
+    /// How an endpoint is written.
+    pub(crate) fn base(&self, index: usize) -> &str {
+        &self.bases[index]
+    }
+
+    fn no_answer(&self, index: usize, reason: String, unsent: bool) -> Error {
+        Error::NoAnswer {
+            endpoint: self.bases[index].clone(),
             reason,
             unsent,
+        }
+    }
+
+    /// Asks one endpoint once.
+    pub(crate) async fn attempt(&self, index: usize, ask: &Ask) -> Result<Bytes, Error> {
+        let exchange = async {
+            let body = self.begin(index, ask).await?;
+            self.whole(index, body).await
         };
+        self.in_time(index, exchange).await
+    }
+
+    /// Asks the endpoint in use, once, for an answer that is read as it comes.
+    pub(crate) async fn stream(&self, ask: &Ask) -> Result<Incoming, Error> {
+        let index = self.in_use();
+        self.in_time(index, self.begin(index, ask)).await
+    }
+
+    async fn in_time<T>(
+        &self,
+        index: usize,
+        exchange: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let reason = format!("no answer in {:?}", self.timeout);
+                Err(self.no_answer(index, reason, false))
+            }
+        }
+    }
+
+    /// Sends a request; the answer's body is still to be read.
+    async fn begin(&self, index: usize, ask: &Ask) -> Result<Incoming, Error> {
         let mut request = Request::new(Full::new(ask.body.clone()));
         *request.method_mut() = ask.method.clone();
         *request.headers_mut() = ask.headers.clone();
-        *request.uri_mut() = format!("{endpoint}{}", ask.path)
-            .parse()
-            .map_err(|error: hyper::http::uri::InvalidUri| no_answer(error.to_string(), true))?;
-        let exchange = async {
-            let answer = self.client.request(request).await.map_err(|error| {
-                let unsent = error.is_connect();
-                no_answer(root_cause(&error), unsent)
-            })?;
-            let (head, body) = answer.into_parts();
-            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-            let body = body
-                .map_err(|error| no_answer(error.to_string(), false))?
-                .to_bytes();
-            match head.status.is_success() {
-                true => Ok(body),
-                false => Err(Error::Refused(problem(head.status, &head.headers, &body))),
-            }
-        };
-        match tokio::time::timeout(self.timeout, exchange).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(no_answer(format!("no answer in {:?}", self.timeout), false)),
+        let uri = format!("{}{}", self.bases[index], ask.path).parse();
+        *request.uri_mut() = uri.map_err(|error: hyper::http::uri::InvalidUri| {
+            self.no_answer(index, error.to_string(), true)
+        })?;
+        let answer = self.client.request(request).await.map_err(|error| {
+            let unsent = error.is_connect();
+            self.no_answer(index, root_cause(&error), unsent)
+        })?;
+        let (head, body) = answer.into_parts();
+        if head.status.is_success() {
+            return Ok(body);
         }
+        let body = self.whole(index, body).await?;
+        Err(Error::Refused(problem(head.status, &head.headers, &body)))
+    }
+
+    async fn whole(&self, index: usize, body: Incoming) -> Result<Bytes, Error> {
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| self.no_answer(index, error.to_string(), false))?;
+        Ok(body.to_bytes())
     }
 
     /// Asks for JSON.

@@ -3,7 +3,7 @@
 //! ```text
 //!   server, join ── config ── node      a node, with the roles of its configuration
 //!   dev ── caucus server × N            a cluster on one machine, a process each
-//!   kv, txn, import, bench ── endpoints clients of a running cluster
+//!   kv, txn, watch, import, bench ── endpoints clients of a running cluster
 //!   config, completions                 nothing runs
 //! ```
 //!
@@ -30,6 +30,7 @@ mod node;
 mod output;
 mod server;
 mod txn;
+mod watch;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn execute(command: Command) -> Result<(), Fatal> {
         Command::Dev(args) => on_one_core(dev::run(args)),
         Command::Kv(command) => on_one_core(kv::run(command)),
         Command::Txn(args) => on_one_core(txn::run(args)),
+        Command::Watch(args) => on_one_core(watch::run(args)),
         Command::Compact(args) => on_one_core(txn::compact(args)),
         Command::Import(command) => on_one_core(import::run(command)),
         Command::Cluster(args) => on_one_core(cluster::run(args)),

@@ -96,7 +96,7 @@ impl Router {
     }
 
     /// Chooses group and node and queues the request there.
-    fn send(
+    pub(crate) fn send(
         &self,
         target: Target<'_>,
         body: &Body,
@@ -219,7 +219,7 @@ impl Router {
 }
 
 /// Notes in the table what a failed attempt says of the group's leader; the node to try instead.
-fn learn(sent: &Sent, stumble: &Stumble) -> Option<NodeId> {
+pub(crate) fn learn(sent: &Sent, stumble: &Stumble) -> Option<NodeId> {
     let group = sent.table.group(sent.group)?;
     match stumble {
         Stumble::Failure(Failure::NotLeader {

@@ -34,6 +34,7 @@ mod route;
 mod router;
 mod session;
 mod txn;
+pub mod watch;
 
 pub use error::{Error, Outcome, Reason};
 pub use granted::PlacementFacts;

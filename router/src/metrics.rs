@@ -28,6 +28,10 @@ pub const ROUTER_RETRIES_TOTAL: &str = "caucus_router_retries_total";
 pub const ROUTER_OPEN_REQUESTS: &str = "caucus_router_open_requests";
 /// The epoch of the cluster map in use.
 pub const ROUTER_MAP_EPOCH: &str = "caucus_router_map_epoch";
+/// Watches that are open.
+pub const ROUTER_WATCHES: &str = "caucus_router_watches";
+/// Times that a watch was too slow to be told as things happen, and read on by itself.
+pub const ROUTER_WATCHES_DEMOTED_TOTAL: &str = "caucus_router_watches_demoted_total";
 
 /// A place in the HTTP API: a label of bounded number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +41,7 @@ pub(crate) enum Route {
     Batch,
     Compact,
     Txn,
+    Watch,
     Cluster,
     Ring,
     Healthz,
@@ -63,6 +68,7 @@ impl Route {
             Route::Batch => "/v1/batch",
             Route::Compact => "/v1/compact",
             Route::Txn => "/v1/txn",
+            Route::Watch => "/v1/watch",
             Route::Cluster => "/v1/cluster",
             Route::Ring => "/v1/ring",
             Route::Healthz => "/healthz",
@@ -204,6 +210,8 @@ impl EtcdMetrics {
 pub(crate) struct RouterMetrics {
     pub(crate) open: Gauge,
     pub(crate) epoch: Gauge,
+    pub(crate) watches: Gauge,
+    pub(crate) watch_demoted: Counter,
 }
 
 impl RouterMetrics {
@@ -211,6 +219,8 @@ impl RouterMetrics {
         RouterMetrics {
             open: gauge!(ROUTER_OPEN_REQUESTS),
             epoch: gauge!(ROUTER_MAP_EPOCH),
+            watches: gauge!(ROUTER_WATCHES),
+            watch_demoted: counter!(ROUTER_WATCHES_DEMOTED_TOTAL),
         }
     }
 
@@ -250,4 +260,9 @@ pub fn describe() {
         "Operations that wait for a data group"
     );
     describe_gauge!(ROUTER_MAP_EPOCH, "Epoch of the cluster map in use");
+    describe_gauge!(ROUTER_WATCHES, "Watches that are open");
+    describe_counter!(
+        ROUTER_WATCHES_DEMOTED_TOTAL,
+        "Times that a watch was too slow and had to read on by itself"
+    );
 }

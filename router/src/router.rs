@@ -1,7 +1,7 @@
 //! The handle: what every protocol of the front door calls.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -23,6 +23,7 @@ use crate::metrics::RouterMetrics;
 use crate::retry::Retry;
 use crate::route::Table;
 use crate::session::Session;
+use crate::watch::Hubs;
 use crate::{Error, Outcome, Reason, RequestName};
 
 /// Ids under which a write is tried when groups have forgotten the time of its first one.
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) placement: PlacementClient,
     pub(crate) granted: Granted,
     pub(crate) maps: Maps,
+    pub(crate) hubs: Hubs,
     table: ArcSwapOption<Table>,
     /// Held while a table is made, so that each map's is made once.
     making: Mutex<()>,
@@ -70,6 +72,17 @@ pub(crate) struct Shared {
     highest: AtomicU64,
     pub(crate) metrics: RouterMetrics,
     born: Instant,
+}
+
+/// A handle that doesn't keep the router.
+#[derive(Clone)]
+pub(crate) struct WeakRouter(Weak<Shared>);
+
+impl WeakRouter {
+    pub(crate) fn upgrade(&self) -> Option<Router> {
+        let shared = self.0.upgrade()?;
+        Some(Router { shared })
+    }
 }
 
 /// What a write did.
@@ -130,6 +143,7 @@ impl Router {
                 placement,
                 granted: Granted::default(),
                 maps,
+                hubs: Hubs::default(),
                 table: ArcSwapOption::empty(),
                 making: Mutex::new(()),
                 session: Mutex::new(Session::new()),
@@ -243,6 +257,15 @@ impl Router {
             Some(Answer::Changes(changes)) => Ok((changes, Revision(reply.revision))),
             Some(_) | None => Err(nonsense(Outcome::Read)),
         }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakRouter {
+        WeakRouter(Arc::downgrade(&self.shared))
+    }
+
+    /// A number that no other router has.
+    pub(crate) fn session_number(&self) -> u64 {
+        self.shared.links.progress().session()
     }
 
     /// The highest revision seen in any reply.

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use caucus_api::Failure;
 use caucus_api::shard::command::Command as Kind;
 use caucus_api::shard::{Command, Compact};
@@ -15,9 +16,9 @@ use caucus_raft::{Group, ProposeError};
 use prost::Message;
 
 use crate::metrics::Meters;
-use crate::state::Published;
+use crate::state::{Published, changes};
 
-/// Records looked at in one step.
+/// Changes looked at in one step.
 const STEP_RECORDS_MAX: usize = 1000;
 /// Between steps, so that other writes come between.
 const STEP_PAUSE: Duration = Duration::from_millis(5);
@@ -84,14 +85,14 @@ impl Compaction {
         }
     }
 
-    /// Once through the history.
+    /// Once through what changed up to there.
     async fn pass(&self, storage: keys::StorageId, upto: u64) -> Result<(), Error> {
-        let mut from = keys::kind_range(storage, keys::state_kind::HISTORY).start;
+        let mut from = keys::kind_range(storage, keys::state_kind::CHANGES).start;
         // The state may have been replaced meanwhile: then the rest goes with it.
         while self.group.view().storage() == storage {
-            let group = self.group.clone();
+            let (group, published) = (self.group.clone(), self.published.clone());
             let start = from.clone();
-            let step = move || remove(&group, storage, &start, upto);
+            let step = move || remove(&group, &published, storage, &start, upto);
             let stepped = tokio::task::spawn_blocking(step).await;
             let Ok(stepped) = stepped else { return Ok(()) };
             let (removed, next) = stepped?;
@@ -104,36 +105,49 @@ impl Compaction {
     }
 }
 
-/// Removes what ended up to a revision among the next records; how many, and where to go on.
+/// Removes what the next changes up to a revision replaced; how many records, and where to go on.
 fn remove(
     group: &Group,
+    published: &Published,
     storage: keys::StorageId,
     from: &[u8],
     upto: u64,
-) -> Result<(u64, Option<bytes::Bytes>), Error> {
+) -> Result<(u64, Option<Bytes>), Error> {
     let engine = group.view().engine().clone();
-    let end = keys::kind_range(storage, keys::state_kind::HISTORY).end;
+    let scope = published.scope();
+    let Some(routing) = &scope.routing else {
+        return Ok((0, None));
+    };
+    let end = keys::changes(storage, upto.saturating_add(1));
     let mut batch = WriteBatch::new();
-    let mut removed = 0;
+    let (mut removed, mut looked) = (0, 0);
     let mut next = None;
     {
         let mut scan = engine.scan(Space::State, from, &end, Direction::Forward)?;
-        for _ in 0..STEP_RECORDS_MAX {
-            let Some((key, _)) = scan.next()? else {
-                next = None;
+        while let Some((key, stored)) = scan.next()? {
+            if looked >= STEP_RECORDS_MAX {
+                next = Some(key);
                 break;
-            };
-            match keys::parse_history(storage, &key) {
-                Some((_, _, until)) if until <= upto => {
-                    batch.delete(Space::State, key.clone());
+            }
+            let first = changes::first_revision(storage, &key)?;
+            let mut all = true;
+            for change in changes::changed(stored)?.changes {
+                let revision = first.saturating_add(change.offset);
+                all &= revision <= upto;
+                looked += 1;
+                if revision <= upto && change.replaces {
+                    let vnode = routing.vnode(&change.key);
+                    let past = keys::history(storage, vnode.0, &change.key, revision);
+                    batch.delete(Space::State, past);
                     removed += 1;
                 }
-                Some(_) | None => {}
             }
-            next = Some([&key[..], &[0]].concat().into());
+            if all {
+                batch.delete(Space::State, key);
+            }
         }
     }
-    if removed > 0 {
+    if looked > 0 {
         // Deletes are how space is made.
         engine.write(batch.essential())?;
     }

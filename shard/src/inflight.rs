@@ -80,6 +80,11 @@ impl InFlight {
         self.matching(|touched| touched.writes_in(start, end))
     }
 
+    /// What has to be over before nothing older than now can follow.
+    pub(crate) fn on_everything(&self) -> Wait {
+        self.matching(|_| true)
+    }
+
     /// What a read of all that a transaction touches has to wait for.
     pub(crate) fn on_all(&self, reads: &Footprint) -> Wait {
         self.matching(|touched| touched.clashes_with_reads(reads))

@@ -1,11 +1,12 @@
-//! The data groups of a node: sequencing, state, reads.
+//! The data groups of a node: sequencing, state, reads, watches.
 //!
 //! ```text
 //!  Requests ─▶ Shard ─▶ Sequencer ─▶ raft::Group ─▶ state::GroupState ─▶ engine
-//!                └────▶ Reads ─▶ confirm ─▶ engine
+//!                ├────▶ Reads ─▶ confirm ─▶ engine               │
+//!                └────▶ watch::Hub ◀── feed of changes ◀─────────┘
 //! ```
 //!
-//! Deliberately absent so far, with room in the formats: leases, watches, moves of vnodes.
+//! Deliberately absent so far, with room in the formats: leases, moves of vnodes.
 
 mod compaction;
 mod driver;
@@ -23,6 +24,7 @@ mod shard;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use driver::OtherGroups;
 pub use metrics::describe as describe_metrics;

@@ -13,6 +13,8 @@ const TXNS: &str = "caucus_shard_transactions_total";
 const TXN_SECONDS: &str = "caucus_shard_transaction_seconds";
 const COMPACTED: &str = "caucus_shard_compacted_records_total";
 const RECOVERED: &str = "caucus_shard_recovered_transactions_total";
+const WATCH_PAST: &str = "caucus_shard_watch_past_reads_total";
+const WATCH_MARKS: &str = "caucus_shard_watch_marks_total";
 const ASK_SECONDS: &str = "caucus_shard_ask_seconds";
 const ASKS_VOID: &str = "caucus_shard_void_asks_total";
 const ASKS_FAILED: &str = "caucus_shard_failed_asks_total";
@@ -23,6 +25,7 @@ const ENTRY_SECONDS: &str = "caucus_shard_entry_seconds";
 /// Gives each metric its unit and meaning.
 pub fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_watches();
     describe_histogram!(BATCH_WRITES, Unit::Count, "Writes of one log entry");
     describe_counter!(WRITES, Unit::Count, "Writes by result");
     describe_counter!(READS, Unit::Count, "Reads by result");
@@ -90,6 +93,19 @@ pub fn describe() {
     );
 }
 
+fn describe_watches() {
+    metrics::describe_counter!(
+        WATCH_PAST,
+        Unit::Count,
+        "Times that watchers needed what memory had no more of"
+    );
+    metrics::describe_counter!(
+        WATCH_MARKS,
+        Unit::Count,
+        "Rounds to show watchers that nothing older follows"
+    );
+}
+
 pub(crate) struct Meters {
     pub(crate) batch_writes: Histogram,
     pub(crate) written: Counter,
@@ -106,6 +122,8 @@ pub(crate) struct Meters {
     pub(crate) conflicts: Counter,
     pub(crate) recovered: Counter,
     pub(crate) compacted: Counter,
+    pub(crate) watch_past: Counter,
+    pub(crate) watch_marks: Counter,
     pub(crate) txn_seconds: Histogram,
     pub(crate) ask_seconds: Histogram,
     pub(crate) asks_void: Counter,
@@ -130,6 +148,8 @@ impl Meters {
             conflicts: metrics::counter!(TXNS, "result" => "conflict"),
             recovered: metrics::counter!(RECOVERED),
             compacted: metrics::counter!(COMPACTED),
+            watch_past: metrics::counter!(WATCH_PAST),
+            watch_marks: metrics::counter!(WATCH_MARKS),
             txn_seconds: metrics::histogram!(TXN_SECONDS),
             ask_seconds: metrics::histogram!(ASK_SECONDS),
             asks_void: metrics::counter!(ASKS_VOID),

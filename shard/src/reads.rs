@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use caucus_api::shard::reply::Body;
 use caucus_api::shard::{
-    Changes, Evaluate, Fate, FateIs, Found, Get, History, List, Part, Reply, TxnDone,
+    Changes, Evaluate, Fate, FateIs, Followed, Found, Get, History, List, Part, Replay, Reply,
+    TxnDone,
 };
 use caucus_api::{Failure, ReplyTo, limits};
 use caucus_engine::keys;
 use caucus_raft::{ConfirmError, Group};
-use caucus_ring::{Vnode, VnodeSet};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -22,7 +22,8 @@ use crate::list;
 use crate::metrics::Meters;
 use crate::state::txn::{self, Footprint, Trouble, View};
 use crate::state::versions::{self, When};
-use crate::state::{self, Published, Scope};
+use crate::state::{self, Published};
+use crate::watch;
 
 /// Reads that share a confirmation.
 const ROUND_READS_MAX: usize = 4096;
@@ -46,6 +47,7 @@ pub(crate) enum What {
     History(History),
     Fate(Fate),
     Evaluate(Evaluate, Footprint),
+    Replay(Replay),
 }
 
 impl What {
@@ -55,7 +57,7 @@ impl What {
             What::Get(get) => get.revision,
             What::List(list) => list.revision,
             What::Evaluate(evaluate, _) => evaluate.base,
-            What::History(_) | What::Fate(_) => 0,
+            What::History(_) | What::Fate(_) | What::Replay(_) => 0,
         };
         Some(at).filter(|at| *at > 0)
     }
@@ -115,8 +117,8 @@ impl Reads {
             What::List(list) => self.inflight.on_range(&list.start, &list.end),
             What::History(history) => self.inflight.on_key(&history.key),
             What::Evaluate(_, footprint) => self.inflight.on_all(footprint),
-            // What isn't applied isn't decided.
-            What::Fate(_) => Wait::default(),
+            // What isn't applied isn't decided; what is replayed was applied in this group before.
+            What::Fate(_) | What::Replay(_) => Wait::default(),
         }
     }
 
@@ -128,7 +130,7 @@ impl Reads {
             What::List(list) => standing.stops_range(&list.start, &list.end, what.at()),
             What::History(history) => standing.stops_key(&history.key, None),
             What::Evaluate(_, footprint) => standing.stops(footprint, what.at()),
-            What::Fate(_) => None,
+            What::Fate(_) | What::Replay(_) => None,
         }
     }
 
@@ -196,7 +198,7 @@ impl Reads {
             What::Get(_) | What::Fate(_) => true,
             What::List(list) => list.vnodes.len() <= 3 * VNODES_INLINE_MAX,
             What::Evaluate(evaluate, _) => evaluate.vnodes.len() <= 3 * VNODES_INLINE_MAX,
-            What::History(_) => false,
+            What::History(_) | What::Replay(_) => false,
         }
     }
 
@@ -214,6 +216,7 @@ impl Reads {
             What::History(history) => self.history(history, rules_version, storage),
             What::Fate(fate) => Ok((self.fate(fate), 0)),
             What::Evaluate(evaluate, _) => self.evaluate(evaluate, rules_version, storage),
+            What::Replay(replay) => self.replay(replay, rules_version),
         };
         // After the data was read: what was compacted meanwhile may be missing in it.
         let compacted = self.published.compacted();
@@ -251,38 +254,6 @@ impl Reads {
         });
     }
 
-    /// The group's scope, if the request was made under its rules.
-    fn scope(&self, rules_version: u64) -> Result<arc_swap::Guard<Arc<Scope>>, Failure> {
-        let scope = self.published.scope();
-        let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
-        match routing.rules.version() == rules_version {
-            true => Ok(scope),
-            false => Err(Failure::Rules),
-        }
-    }
-
-    /// The vnode of a key of this group.
-    fn vnode(&self, key: &[u8], rules_version: u64) -> Result<Vnode, Failure> {
-        let scope = self.scope(rules_version)?;
-        let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
-        let vnode = routing.vnode(key);
-        match scope.owned.contains(vnode) {
-            true => Ok(vnode),
-            false => Err(Failure::Moved { epoch: 0 }),
-        }
-    }
-
-    /// The vnodes that a sender named, if all are this group's.
-    fn vnodes(&self, packed: &[u8], rules_version: u64) -> Result<VnodeSet, Failure> {
-        let asked =
-            VnodeSet::from_packed(packed).map_err(|error| Failure::Invalid(error.to_string()))?;
-        let scope = self.scope(rules_version)?;
-        match asked.is_subset(&scope.owned) {
-            true => Ok(asked),
-            false => Err(Failure::Moved { epoch: 0 }),
-        }
-    }
-
     /// The body, and the highest revision in it.
     fn get(
         &self,
@@ -291,7 +262,7 @@ impl Reads {
         rules_version: u64,
         storage: keys::StorageId,
     ) -> Result<(Body, u64), Failure> {
-        let vnode = self.vnode(&get.key, rules_version)?;
+        let vnode = self.published.scope().vnode(&get.key, rules_version)?;
         let found = match when {
             When::Now => versions::get(
                 &**self.group.view().engine(),
@@ -323,7 +294,7 @@ impl Reads {
         rules_version: u64,
         storage: keys::StorageId,
     ) -> Result<(Body, u64), Failure> {
-        let asked = self.vnodes(&list.vnodes, rules_version)?;
+        let asked = self.published.scope().vnodes(&list.vnodes, rules_version)?;
         let snapshot = self.group.view().engine().snapshot();
         // After the snapshot: it then names every vnode that holds keys in it.
         let occupied = asked.intersection(&self.published.occupied());
@@ -355,7 +326,7 @@ impl Reads {
         rules_version: u64,
         storage: keys::StorageId,
     ) -> Result<(Body, u64), Failure> {
-        let vnode = self.vnode(&history.key, rules_version)?;
+        let vnode = self.published.scope().vnode(&history.key, rules_version)?;
         let compacted = self.published.compacted();
         let snapshot = self.group.view().engine().snapshot();
         let below = match history.below {
@@ -374,6 +345,23 @@ impl Reads {
         let (changes, more) = found.map_err(engine_failure)?;
         let revision = changes.first().map_or(0, |change| change.revision);
         Ok((Body::Changes(Changes { changes, more }), revision))
+    }
+
+    /// What happened to keys after a revision. The confirmation has brought all that was applied anywhere.
+    fn replay(&self, replay: &Replay, rules_version: u64) -> Result<(Body, u64), Failure> {
+        let scope = self.published.scope();
+        let interests = watch::interests(&scope, &replay.interests, rules_version)?;
+        let through = replay.through.max(self.published.feed().position());
+        let wants = |key: &[u8]| watch::wants(&interests, key);
+        let between = (replay.after, through);
+        let past = watch::past(&self.group, &self.published, &wants, between)?;
+        let (events, position) = past;
+        let followed = Followed {
+            events,
+            position,
+            out_of_step: false,
+        };
+        Ok((Body::Followed(followed), position))
     }
 
     fn fate(&self, fate: &Fate) -> Body {
@@ -398,11 +386,11 @@ impl Reads {
         rules_version: u64,
         storage: keys::StorageId,
     ) -> Result<(Body, u64), Failure> {
-        let vnodes = self.vnodes(&asked.vnodes, rules_version)?;
+        let scope = self.published.scope();
+        let vnodes = scope.vnodes(&asked.vnodes, rules_version)?;
         let tree = asked.txn.as_ref();
         let tree = tree.ok_or_else(|| Failure::Invalid("there is no transaction".to_owned()))?;
-        let scope = self.scope(rules_version)?;
-        let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
+        let routing = scope.routing(rules_version)?;
         let snapshot = self.group.view().engine().snapshot();
         let occupied = self.published.occupied();
         let part = txn::Part {
@@ -460,7 +448,7 @@ fn survey(tree: &caucus_api::shard::Txn, view: &View<'_>) -> Result<Part, caucus
     }
 }
 
-fn failure(error: ConfirmError) -> Failure {
+pub(crate) fn failure(error: ConfirmError) -> Failure {
     match error {
         ConfirmError::NotLeader { leader } => Failure::NotLeader { leader },
         ConfirmError::NoQuorum => Failure::Unavailable {

@@ -147,7 +147,8 @@ pub(crate) fn read_job(body: Option<Body>) -> Result<What, Failure> {
             let footprint = evaluate.txn.as_ref().map(txn::footprint);
             Ok(What::Evaluate(evaluate, footprint.unwrap_or_default()))
         }
-        Some(Body::Write(_) | Body::Hash(_) | Body::Compact(_)) | None => {
+        Some(Body::Replay(replay)) => Ok(What::Replay(replay)),
+        Some(Body::Write(_) | Body::Hash(_) | Body::Compact(_) | Body::Follow(_)) | None => {
             Err(invalid("an unknown request"))
         }
     }

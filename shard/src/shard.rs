@@ -30,6 +30,7 @@ use crate::requests::{check_write, read_job};
 use crate::revisions::Revisions;
 use crate::sequencer::{Sequencer, Sessions, WriteJob};
 use crate::state::{GroupState, Published};
+use crate::watch::{FollowJob, Hub};
 use crate::{Options, RevisionSource};
 
 /// A request that names no deadline gets this one.
@@ -95,6 +96,7 @@ struct Seat {
     published: Arc<Published>,
     writes: mpsc::Sender<WriteJob>,
     reads: mpsc::Sender<ReadJob>,
+    follows: mpsc::Sender<FollowJob>,
 }
 
 /// One led group, for reports.
@@ -260,6 +262,15 @@ impl Shard {
             meters: self.inner.meters.clone(),
         };
         self.spawn(compaction.run());
+        let hub = Hub {
+            group: group.clone(),
+            published: published.clone(),
+            inflight: inflight.clone(),
+            long_reads: self.inner.long_reads.clone(),
+            meters: self.inner.meters.clone(),
+        };
+        let (follows, follow_queue) = mpsc::channel(options.queue_reads_max);
+        self.spawn(hub.run(follow_queue));
         let reading = Reads {
             group: group.clone(),
             published: published.clone(),
@@ -274,6 +285,7 @@ impl Shard {
             driver,
             writes,
             reads,
+            follows,
         });
         let _changing = self
             .inner
@@ -318,6 +330,17 @@ impl Shard {
             Some(Asked::Write(encoded)) => {
                 let (call, at_least) = (request.call, request.at_least);
                 return self.write(seat, encoded, (call, at_least, deadline), reply);
+            }
+            Some(Asked::Follow(follow)) => {
+                let job = FollowJob {
+                    call: request.call,
+                    at_least: request.at_least,
+                    rules_version: request.rules_version,
+                    follow,
+                    reply,
+                };
+                let sent = seat.follows.try_send(job);
+                return sent.map_err(|full| (busy("watches"), full.into_inner().reply));
             }
             Some(Asked::Compact(ref compact)) => {
                 self.compact(seat, leadership.term, &request, compact.revision, reply);

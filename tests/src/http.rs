@@ -91,6 +91,17 @@ impl Connection {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> io::Result<Answer> {
+        self.send(method, target, headers, body)?;
+        self.read_answer(method)
+    }
+
+    fn send(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<()> {
         let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {}\r\n", self.host);
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -98,8 +109,7 @@ impl Connection {
         head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
         let stream = self.stream.get_mut();
         stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        self.read_answer(method)
+        stream.write_all(body)
     }
 
     /// Sends bytes as they are, and reads the answer if there is one. `ends`: nothing more will come.
@@ -113,12 +123,12 @@ impl Connection {
     }
 
     fn read_answer(&mut self, method: &str) -> io::Result<Answer> {
-        let (status, headers) = self.read_head()?;
-        let mut answer = Answer {
-            status,
-            headers,
-            body: Vec::new(),
-        };
+        let answer = self.read_head()?;
+        self.read_body(method, answer)
+    }
+
+    fn read_body(&mut self, method: &str, mut answer: Answer) -> io::Result<Answer> {
+        let status = answer.status;
         if method == "HEAD" || status == 204 || status == 304 {
             return Ok(answer);
         }
@@ -134,7 +144,7 @@ impl Connection {
         Ok(answer)
     }
 
-    fn read_head(&mut self) -> io::Result<(u16, Vec<(String, String)>)> {
+    fn read_head(&mut self) -> io::Result<Answer> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             if self.stream.read_until(b'\n', &mut head)? == 0 || head.len() > HEAD_BYTES_MAX {
@@ -148,7 +158,11 @@ impl Connection {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let fields = parsed.headers.iter();
         let headers = fields.map(|field| (field.name.to_ascii_lowercase(), text(field.value)));
-        Ok((status, headers.collect()))
+        Ok(Answer {
+            status,
+            headers: headers.collect(),
+            body: Vec::new(),
+        })
     }
 
     /// Appends one chunk; false after the last one.
@@ -163,6 +177,59 @@ impl Connection {
         self.stream.read_exact(&mut body[begin..])?;
         body.truncate(begin + size);
         Ok(size > 0)
+    }
+}
+
+/// An answer that is read line by line, as it comes.
+#[derive(Debug)]
+pub struct Stream {
+    connection: Connection,
+    buffered: Vec<u8>,
+}
+
+impl Stream {
+    /// Asks for it on a connection of its own; an answer other than 200 is returned whole.
+    pub fn open(
+        address: &str,
+        (method, target): (&str, &str),
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Result<Stream, Answer>> {
+        let mut connection = Connection::open(address)?;
+        connection.send(method, target, headers, body)?;
+        let answer = connection.read_head()?;
+        if answer.status != 200 {
+            return Ok(Err(connection.read_body(method, answer)?));
+        }
+        Ok(Ok(Stream {
+            connection,
+            buffered: Vec::new(),
+        }))
+    }
+
+    /// The next line, without its end; none: the answer is over.
+    pub fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.buffered.iter().position(|byte| *byte == b'\n') {
+                let rest = self.buffered.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.buffered, rest);
+                line.pop();
+                return Ok(Some(line));
+            }
+            if !self.connection.read_chunk(&mut self.buffered)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// How long a read waits.
+    pub fn set_patience(&mut self, patience: Duration) {
+        // A socket that is there takes any time but zero.
+        let _ = self
+            .connection
+            .stream
+            .get_ref()
+            .set_read_timeout(Some(patience));
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `metrics` | what `/metrics` says |
 //! | `packages` | the machine's package database as records |
 //! | `wait` | waiting for conditions |
+//! | `watch` | watching over `http`, and coming back |
 //! | `sources` | the repository's own files, for `tidy` |
 //!
 //! Invariant: nothing started here outlives its handle, also if the test panics.
@@ -31,6 +32,7 @@ pub mod ports;
 pub mod process;
 pub mod sources;
 pub mod wait;
+pub mod watch;
 
 pub use cluster::{Cluster, Options};
 

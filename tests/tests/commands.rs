@@ -2,10 +2,14 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::time::Duration;
 
-use caucus_tests::process::{Finished, command, run};
+use caucus_tests::process::{Finished, Process, command, run};
+use caucus_tests::wait::wait_until;
 use caucus_tests::{Cluster, Options, kv, ports};
 use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs a command against a cluster.
 fn at(cluster: &Cluster, words: &[&str]) -> Finished {
@@ -387,4 +391,41 @@ fn transactions_and_the_past_from_the_command_line() {
     assert_eq!(json(&["compact", &now])["compacted"].to_string(), now);
     fails(&at(&cluster, &then), 1, &["compacted"]);
     succeeds(at(&cluster, &["kv", "append", "/text/a", "b"]));
+}
+
+#[test]
+fn watches_from_the_command_line() {
+    let mut cluster = Cluster::start(Options::nodes(3));
+    let put = |key: &str, value: &str| {
+        succeeds(at(&cluster, &["kv", "put", key, value]));
+    };
+    let wrong = at(&cluster, &["watch", "--glob", "["]);
+    fails(&wrong, 1, &["glob"]);
+    put("/w/1/a", "one");
+    let words = ["watch", "--prefix", "/w/", "--initial", "--count", "3"];
+    let endpoints = cluster.endpoints();
+    let mut watch = command(&words);
+    watch.args(["--endpoints", &endpoints]);
+    let mut watching = Process::start(watch, cluster.dir(), "watch");
+    wait_until("the state", LIMIT, || watching.stdout().contains("synced"));
+    put("/w/2/b", "two");
+    wait_until("a change", LIMIT, || watching.stdout().contains("/w/2/b"));
+    // The node that it is connected to.
+    cluster.kill(1);
+    succeeds(at(&cluster, &["kv", "put", "/w/3/c", "three"]));
+    succeeds(at(&cluster, &["kv", "del", "/w/1/a"]));
+    assert_eq!(watching.wait(LIMIT), Some(0), "{}", watching.stderr());
+    let out = watching.stdout();
+    let lines = out.lines().map(|line| line.split_once('\t'));
+    let lines: Vec<&str> = lines.map(|line| line.expect("a revision").1).collect();
+    assert_eq!(
+        lines,
+        [
+            "state\t/w/1/a\tone",
+            "synced",
+            "put\t/w/2/b\ttwo",
+            "put\t/w/3/c\tthree",
+            "delete\t/w/1/a"
+        ]
+    );
 }

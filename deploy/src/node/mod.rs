@@ -285,6 +285,7 @@ async fn serve_roles(
             shutdown_grace: base.config.shutdown_timeout(),
             etcd: EtcdOptions {
                 txn_operations_max: base.config.etcd.txn_operations_max,
+                ..EtcdOptions::default()
             },
             ..HttpOptions::default()
         };

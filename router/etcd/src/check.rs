@@ -3,10 +3,15 @@
 
 use std::collections::HashSet;
 
-use crate::errors::Error;
+use crate::errors::{CancelReason, Error};
 use crate::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::etcdserverpb::request_op::Request;
-use crate::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
+use crate::etcdserverpb::{
+    DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    WatchCreateRequest,
+};
+use crate::v3electionpb::{LeaderKey, ProclaimRequest, ResignRequest};
+use crate::v3lockpb::UnlockRequest;
 
 /// How many operations a branch of a transaction, or comparisons, etcd takes unless told otherwise.
 pub const MAX_TXN_OPS: usize = 128;
@@ -16,6 +21,16 @@ pub const MAX_REQUEST_BYTES: usize = 3 << 19;
 
 /// How much more than [`MAX_REQUEST_BYTES`] a message may have before it isn't read at all.
 pub const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+
+/// How long a lease may live at most, in seconds.
+pub const MAX_LEASE_TTL_S: i64 = 9_000_000_000;
+
+/// How long a lease lives at least, in seconds: etcd gives this to who asks for less, zero or less than
+/// zero included, with its usual election timeout of a second.
+pub const MIN_LEASE_TTL_S: i64 = 2;
+
+/// How long the lease lives, in seconds, that etcd grants for a lock or a candidate that brings none.
+pub const SESSION_TTL_S: i64 = 60;
 
 /// Checks a read.
 ///
@@ -68,6 +83,84 @@ pub fn txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
     writes(&request.success)?;
     writes(&request.failure)?;
     Ok(())
+}
+
+/// Checks the grant of a lease, which comes before whether its id is taken.
+///
+/// Any id is one, below zero too, but for zero, which has etcd choose. A time to live that is too short,
+/// zero or below isn't wrong, but [`MIN_LEASE_TTL_S`].
+///
+/// # Errors
+///
+/// A time to live over [`MAX_LEASE_TTL_S`].
+pub fn lease_grant(request: &LeaseGrantRequest) -> Result<(), Error> {
+    if request.ttl > MAX_LEASE_TTL_S {
+        return Err(Error::LeaseTtlTooLarge);
+    }
+    Ok(())
+}
+
+/// Checks the creation of a watch, which comes before whether its id is taken.
+///
+/// An empty key is the least one, a single zero byte. Ids below zero are ids like others, zero has etcd
+/// choose; revisions below zero are before all others. Filters that aren't defined do nothing.
+///
+/// # Errors
+///
+/// A range with nothing in it: a reason in the answer, not an error of the call.
+pub fn watch(request: &WatchCreateRequest) -> Result<(), CancelReason> {
+    let key: &[u8] = if request.key.is_empty() {
+        b"\0"
+    } else {
+        &request.key
+    };
+    match &request.range_end[..] {
+        b"" | b"\0" => Ok(()),
+        end if key < end => Ok(()),
+        _ => Err(CancelReason::EmptyRange),
+    }
+}
+
+/// Checks the release of a lock. etcd deletes whatever key it is given, and that there was none is no
+/// error.
+///
+/// A request for a lock has nothing to check: an empty name is a name. Lease zero has etcd grant one, of
+/// [`SESSION_TTL_S`]; one that isn't there is [`Error::LeaseNotFound`].
+///
+/// # Errors
+///
+/// An empty key; to be said as [`Error::relayed`].
+pub fn unlock(request: &UnlockRequest) -> Result<(), Error> {
+    key(&request.key)
+}
+
+/// Checks a proclamation.
+///
+/// What isn't the leader's key with its revision is [`Error::ElectionNotLeader`]. The lease is the one
+/// the value is written with, whatever the key had: one that isn't there is [`Error::LeaseNotFound`],
+/// zero a new one of [`SESSION_TTL_S`]. The name isn't looked at.
+///
+/// A candidature has nothing to check, as a request for a lock.
+///
+/// # Errors
+///
+/// No leader, or none with a key; to be said as [`Error::relayed`].
+pub fn proclaim(request: &ProclaimRequest) -> Result<(), Error> {
+    leader(request.leader.as_ref())
+}
+
+/// Checks a resignation. From what one isn't, one can always resign: no error.
+///
+/// # Errors
+///
+/// As of [`proclaim`].
+pub fn resign(request: &ResignRequest) -> Result<(), Error> {
+    leader(request.leader.as_ref())
+}
+
+fn leader(leader: Option<&LeaderKey>) -> Result<(), Error> {
+    let leader = leader.ok_or(Error::LeaderNotProvided)?;
+    key(&leader.key)
 }
 
 fn key(key: &[u8]) -> Result<(), Error> {

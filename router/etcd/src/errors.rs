@@ -48,6 +48,20 @@ pub enum Error {
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
 
+    // Lock and election
+    /// The lease of who waited for a lock is gone (since etcd 3.5: 3.4 says the lock is held).
+    #[error("mutex: session is expired")]
+    SessionExpired,
+    /// A leader gives up or proclaims without saying who it is.
+    #[error("\"leader\" field must be provided")]
+    LeaderNotProvided,
+    /// There is no leader to name.
+    #[error("election: no leader")]
+    ElectionNoLeader,
+    /// Who proclaims doesn't lead, or leads no more.
+    #[error("election: not leader")]
+    ElectionNotLeader,
+
     // Watch
     /// The watch was cancelled by the server.
     #[error("etcdserver: watch canceled")]
@@ -186,7 +200,17 @@ impl Error {
             | Self::Unhealthy => Code::Unavailable,
             Self::WatchCanceled => Code::Cancelled,
             Self::Corrupt => Code::DataLoss,
+            Self::SessionExpired
+            | Self::LeaderNotProvided
+            | Self::ElectionNoLeader
+            | Self::ElectionNotLeader => Code::Unknown,
         }
+    }
+
+    /// The error as etcd's locks and elections say it: they ask the other services as a client does, and
+    /// of what those refuse the text is left, not the code.
+    pub fn relayed(self) -> Status {
+        Status::unknown(self.to_string())
     }
 }
 
@@ -195,6 +219,24 @@ impl From<Error> for Status {
         Self::new(error.code(), error.to_string())
     }
 }
+
+/// Why a watch isn't made. It's said in the answer to its creation, not as the status of the stream,
+/// which goes on: `created` and `canceled` are set, the id is [`NO_WATCH`].
+///
+/// A watch from a compacted revision isn't among these: it is made, and its next answer has `canceled`,
+/// `compact_revision` and no reason. Nor is one that the client cancels: no reason either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum CancelReason {
+    /// The range ends where it starts, or before.
+    #[error("mvcc: watcher range is empty")]
+    EmptyRange,
+    /// Another watch of the stream has this id. One that was cancelled has it no more.
+    #[error("mvcc: duplicate watch ID provided on the WatchStream")]
+    DuplicateId,
+}
+
+/// The id of no watch: in answers to a progress request, and where a watch isn't made.
+pub const NO_WATCH: i64 = -1;
 
 #[cfg(test)]
 mod tests {

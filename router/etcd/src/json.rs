@@ -85,7 +85,10 @@ fn first_bad_base64(value: &Value) -> Option<usize> {
     match value {
         Value::Object(fields) => fields.iter().find_map(|(name, value)| match value {
             Value::String(text)
-                if matches!(name.as_str(), "key" | "range_end" | "rangeEnd" | "value") =>
+                if matches!(
+                    name.as_str(),
+                    "key" | "range_end" | "rangeEnd" | "value" | "name"
+                ) =>
             {
                 bad_byte(text.as_bytes())
             }

@@ -29,6 +29,20 @@ pub mod mvccpb {
     include!(concat!(env!("OUT_DIR"), "/mvccpb.serde.rs"));
 }
 
+/// The messages and the service of elections.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
+    include!(concat!(env!("OUT_DIR"), "/v3electionpb.serde.rs"));
+}
+
+/// The messages and the service of locks.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+    include!(concat!(env!("OUT_DIR"), "/v3lockpb.serde.rs"));
+}
+
 pub mod check;
 pub mod codec;
 pub mod errors;
@@ -39,4 +53,4 @@ pub mod real;
 #[cfg(feature = "testing")]
 pub mod script;
 
-pub use errors::Error;
+pub use errors::{CancelReason, Error, NO_WATCH};

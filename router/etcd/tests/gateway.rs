@@ -94,6 +94,88 @@ fn without_header(text: &str) -> Result<Value, String> {
     Ok(value)
 }
 
+/// In this order; what changes something does so for both, and can be asked twice.
+const ASKED: &[(&str, &str)] = &[
+    ("kv/put", r#"{"key": "YQ==", "value": "Yg=="}"#),
+    (
+        "kv/range",
+        r#"{"key": "YQ==", "keysOnly": true, "limit": "1"}"#,
+    ),
+    (
+        "kv/range",
+        r#"{"key": "YQ==", "sort_order": "DESCEND", "sortTarget": 1, "x": {}}"#,
+    ),
+    (
+        "kv/range",
+        r#"{"key": "YQ==", "count_only": true, "limit": null}"#,
+    ),
+    ("kv/range", r#"{"key": "YQ=="}{"x":"#),
+    ("kv/range", ""),
+    ("kv/range", "null"),
+    ("kv/range", r#"{"key":"#),
+    ("kv/range", r#"{"key": "!"}"#),
+    ("kv/range", r#"{"key": "YWFhY!"}"#),
+    ("kv/range", r#"{"key": "YQ==YQ=="}"#),
+    ("kv/range", r#"{"key": "YQ==", "revision": "10000"}"#),
+    ("kv/put", r#"{"key": "YQ==", "lease": "5"}"#),
+    (
+        "kv/txn",
+        r#"{"compare": [{"key": "YQ==", "target": "VALUE", "value": "YQ=="}], "failure": [{"requestRange": {"key": "bm8="}}]}"#,
+    ),
+    ("kv/deleterange", r#"{"key": "bm8="}"#),
+    ("kv/deleterange", "{}"),
+    ("kv/compaction", r#"{"revision": "10000"}"#),
+    ("maintenance/alarm", ""),
+    ("maintenance/status", "{}"),
+    ("maintenance/defragment", "{}"),
+    ("maintenance/transfer-leadership", "{}"),
+    ("cluster/member/list", "{}"),
+    ("cluster/member/add", "{}"),
+    ("cluster/member/remove", "{}"),
+    ("cluster/member/update", "{}"),
+    ("cluster/member/promote", "{}"),
+    ("kv/nothing", "{}"),
+    ("kv/range/", "{}"),
+];
+
+/// Of leases, locks, elections and watches.
+const COORDINATION: &[(&str, &str)] = &[
+    ("lease/grant", r#"{"TTL": "9000000001"}"#),
+    ("lease/grant", r#"{"ID": "7", "TTL": "9000000001"}"#),
+    ("lease/revoke", r#"{"ID": "99"}"#),
+    ("kv/lease/revoke", "{}"),
+    ("lease/timetolive", r#"{"ID": "99", "keys": true}"#),
+    ("kv/lease/timetolive", "{}"),
+    ("lease/leases", "{}"),
+    ("kv/lease/leases", ""),
+    ("kv/lease/keepalive", "{}"),
+    ("lease/keepalive", r#"{"ID": "x"#),
+    ("lease/keepalive", ""),
+    ("lease/keepalive", "{}"),
+    ("lock/lock", r#"{"name": "YQ==", "lease": "99"}"#),
+    ("lock/lock", r#"{"name": "!"}"#),
+    ("lock/unlock", r#"{"key": "bm8="}"#),
+    ("lock/unlock", "{}"),
+    ("election/campaign", r#"{"name": "YQ==", "lease": "99"}"#),
+    ("election/leader", r#"{"name": "bm8="}"#),
+    ("election/proclaim", "{}"),
+    ("election/proclaim", r#"{"leader": {}}"#),
+    (
+        "election/proclaim",
+        r#"{"leader": {"key": "bm8=", "rev": "1", "lease": "99"}}"#,
+    ),
+    ("election/resign", "{}"),
+    ("election/resign", r#"{"leader": {}}"#),
+    (
+        "election/resign",
+        r#"{"leader": {"key": "bm8=", "rev": "1", "lease": "99"}}"#,
+    ),
+    ("election/observe", "{"),
+    ("watch", r#"{"create_request": {"key": "!"}}"#),
+    ("watch", r#"{"create_request": {"#),
+    ("watch/", "{}"),
+];
+
 #[tokio::test]
 async fn etcd_answers_the_same() {
     let Some(etcd) = Etcd::start().await else {
@@ -101,51 +183,8 @@ async fn etcd_answers_the_same() {
     };
     let gateway = Gateway::start(Proxy::new(&etcd.channel())).await;
     let asker = Asker::new();
-    // In this order; what changes something does so for both, and can be asked twice.
-    let asked = [
-        ("kv/put", r#"{"key": "YQ==", "value": "Yg=="}"#),
-        (
-            "kv/range",
-            r#"{"key": "YQ==", "keysOnly": true, "limit": "1"}"#,
-        ),
-        (
-            "kv/range",
-            r#"{"key": "YQ==", "sort_order": "DESCEND", "sortTarget": 1, "x": {}}"#,
-        ),
-        (
-            "kv/range",
-            r#"{"key": "YQ==", "count_only": true, "limit": null}"#,
-        ),
-        ("kv/range", r#"{"key": "YQ=="}{"x":"#),
-        ("kv/range", ""),
-        ("kv/range", "null"),
-        ("kv/range", r#"{"key":"#),
-        ("kv/range", r#"{"key": "!"}"#),
-        ("kv/range", r#"{"key": "YWFhY!"}"#),
-        ("kv/range", r#"{"key": "YQ==YQ=="}"#),
-        ("kv/range", r#"{"key": "YQ==", "revision": "10000"}"#),
-        ("kv/put", r#"{"key": "YQ==", "lease": "5"}"#),
-        (
-            "kv/txn",
-            r#"{"compare": [{"key": "YQ==", "target": "VALUE", "value": "YQ=="}], "failure": [{"requestRange": {"key": "bm8="}}]}"#,
-        ),
-        ("kv/deleterange", r#"{"key": "bm8="}"#),
-        ("kv/deleterange", "{}"),
-        ("kv/compaction", r#"{"revision": "10000"}"#),
-        ("maintenance/alarm", ""),
-        ("maintenance/status", "{}"),
-        ("maintenance/defragment", "{}"),
-        ("maintenance/transfer-leadership", "{}"),
-        ("cluster/member/list", "{}"),
-        ("cluster/member/add", "{}"),
-        ("cluster/member/remove", "{}"),
-        ("cluster/member/update", "{}"),
-        ("cluster/member/promote", "{}"),
-        ("kv/nothing", "{}"),
-        ("kv/range/", "{}"),
-    ];
     let ours = gateway.address.to_string();
-    for (path, body) in asked {
+    for (path, body) in [ASKED, COORDINATION].concat() {
         let path = format!("/v3/{path}");
         let theirs = asker.ask(etcd.address(), Method::POST, &path, body).await;
         let ours = asker.ask(&ours, Method::POST, &path, body).await;

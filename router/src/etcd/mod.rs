@@ -3,6 +3,7 @@
 //! ```text
 //!  gRPC ─▶ tonic ───┐                   ┌─ one key ──────▶ Router::get_at, Router::write
 //!                   ├─▶ Etcd (services) ─┼─ a range ──────▶ Router::list, at one revision
+//!                   │                   ├─ watches ──────▶ Router::watches
 //!  /v3/ ─▶ gateway ─┘                   └─ a transaction ▶ Router::txn
 //! ```
 //!
@@ -18,6 +19,7 @@ pub(crate) mod mount;
 mod range;
 mod reply;
 mod tree;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,7 @@ use caucus_etcd::etcdserverpb::ResponseHeader;
 use caucus_ring::{NodeId, Revision};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -60,22 +63,29 @@ pub struct Database {
 pub struct EtcdOptions {
     /// Operations of a branch of a transaction, or its compares; etcd's `--max-txn-ops`.
     pub txn_operations_max: usize,
+    /// A watch whose client asked for that hears how far it has got when nothing has happened for so long;
+    /// etcd's `--experimental-watch-progress-notify-interval`.
+    pub watch_progress_interval: Duration,
 }
 
 impl Default for EtcdOptions {
     fn default() -> Self {
         EtcdOptions {
             txn_operations_max: caucus_etcd::check::MAX_TXN_OPS,
+            watch_progress_interval: Duration::from_secs(600),
         }
     }
 }
 
 /// All services.
+#[derive(Clone)]
 pub(crate) struct Etcd {
     router: Router,
     node: Arc<dyn NodeFacts>,
     options: EtcdOptions,
-    metrics: EtcdMetrics,
+    metrics: Arc<EtcdMetrics>,
+    /// Ends streams.
+    shutdown: CancellationToken,
 }
 
 impl Etcd {

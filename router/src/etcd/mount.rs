@@ -10,6 +10,7 @@ use axum::routing::get;
 use caucus_etcd::etcdserverpb::cluster_server::ClusterServer;
 use caucus_etcd::etcdserverpb::kv_server::KvServer;
 use caucus_etcd::etcdserverpb::maintenance_server::MaintenanceServer;
+use caucus_etcd::etcdserverpb::watch_server::WatchServer;
 use caucus_etcd::gateway;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -19,13 +20,13 @@ use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::codegen::Service;
 
 use super::maintenance::VERSION;
 use super::{Etcd, EtcdOptions, NodeFacts};
 use crate::Router;
-use crate::metrics::EtcdMetrics;
 
 const BETA: &str = "/v3beta/";
 
@@ -34,27 +35,41 @@ pub(crate) struct Mount {
     kv: KvServer<Etcd>,
     cluster: ClusterServer<Etcd>,
     maintenance: MaintenanceServer<Etcd>,
+    watch: WatchServer<Etcd>,
     gateway: TowerToHyperService<axum::Router>,
 }
 
 impl Mount {
-    pub(crate) fn new(router: Router, node: Arc<dyn NodeFacts>, options: EtcdOptions) -> Mount {
+    pub(crate) fn new(
+        router: Router,
+        node: Arc<dyn NodeFacts>,
+        options: EtcdOptions,
+        shutdown: CancellationToken,
+    ) -> Mount {
         let etcd = Arc::new(Etcd {
             router,
             node,
             options,
-            metrics: EtcdMetrics::default(),
+            metrics: Arc::default(),
+            shutdown,
         });
         let limit = gateway::MAX_MESSAGE_BYTES;
         let kv = KvServer::from_arc(etcd.clone()).max_decoding_message_size(limit);
         let kv = kv.max_encoding_message_size(usize::MAX);
         let cluster = ClusterServer::from_arc(etcd.clone());
         let maintenance = MaintenanceServer::from_arc(etcd.clone());
-        let gateway = gateway::router(etcd).route("/version", get(version));
+        let watch = WatchServer::from_arc(etcd.clone()).max_encoding_message_size(usize::MAX);
+        let gateway = gateway::kv(etcd.clone())
+            .merge(gateway::watch(etcd.clone()))
+            .merge(gateway::cluster(etcd.clone()))
+            .merge(gateway::maintenance(etcd))
+            .route("/version", get(version))
+            .fallback(gateway::not_found);
         Mount {
             kv,
             cluster,
             maintenance,
+            watch,
             gateway: TowerToHyperService::new(gateway),
         }
     }
@@ -65,6 +80,7 @@ impl Mount {
         let service = path.split('/').nth(1).unwrap_or_default();
         match service {
             "etcdserverpb.KV" => called(self.kv.clone(), request).await,
+            "etcdserverpb.Watch" => called(self.watch.clone(), request).await,
             "etcdserverpb.Cluster" => called(self.cluster.clone(), request).await,
             "etcdserverpb.Maintenance" => called(self.maintenance.clone(), request).await,
             unknown => {

@@ -13,11 +13,12 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::payload::Payload;
 use super::problem::{Code, Problem};
 use super::reply::Answer;
-use super::{Here, MetricsText, batch, compact, kv, listing, operator, probes, stream, txn};
+use super::{Here, MetricsText, batch, compact, kv, listing, operator, probes, stream, txn, watch};
 use crate::Router;
 use crate::etcd::{EtcdOptions, Mount, mount};
 use crate::metrics::{HttpMetrics, Route};
@@ -34,6 +35,7 @@ pub(super) struct Front {
     cold: TowerToHyperService<axum::Router>,
     metrics: HttpMetrics,
     body_timeout: Duration,
+    shutdown: CancellationToken,
 }
 
 /// What the handlers behind axum see.
@@ -49,17 +51,19 @@ impl Front {
         here: Here,
         body_timeout: Duration,
         etcd: EtcdOptions,
+        shutdown: CancellationToken,
     ) -> Arc<Front> {
         let cold = Cold {
             router: router.clone(),
             metrics_text: here.metrics_text,
         };
         Arc::new(Front {
-            etcd: Mount::new(router.clone(), here.node, etcd),
+            etcd: Mount::new(router.clone(), here.node, etcd, shutdown.clone()),
             router,
             cold: TowerToHyperService::new(cold_routes(cold)),
             metrics: HttpMetrics::default(),
             body_timeout,
+            shutdown,
         })
     }
 
@@ -71,11 +75,15 @@ impl Front {
             return self.answer_etcd(route, parts, body, started).await;
         }
         let mut payload = Payload::new(body, self.body_timeout);
-        if route == Route::Listing
-            && parts.method == http::Method::GET
-            && stream::is_asked_for(&parts.headers)
-        {
-            return self.answer_stream(&parts, payload, started).await;
+        let is_stream = match route {
+            Route::Watch => true,
+            Route::Listing => {
+                parts.method == http::Method::GET && stream::is_asked_for(&parts.headers)
+            }
+            _ => false,
+        };
+        if is_stream {
+            return self.answer_stream(route, &parts, payload, started).await;
         }
         let answered = match route {
             Route::Key => {
@@ -86,7 +94,8 @@ impl Front {
             Route::Batch => batch::handle(&self.router, &parts, &mut payload).await,
             Route::Compact => compact::handle(&self.router, &parts, &mut payload).await,
             Route::Txn => txn::handle(&self.router, &parts, &mut payload).await,
-            Route::Cluster
+            Route::Watch
+            | Route::Cluster
             | Route::Ring
             | Route::Healthz
             | Route::Readyz
@@ -131,11 +140,15 @@ impl Front {
 
     async fn answer_stream(
         &self,
+        route: Route,
         parts: &Parts,
         mut payload: Payload,
         started: Instant,
     ) -> Response<Body> {
-        let begun = stream::begin(&self.router, parts).await;
+        let begun = match route {
+            Route::Watch => watch::begin(&self.router, parts, &self.shutdown).await,
+            _ => stream::begin(&self.router, parts).await,
+        };
         let usable = payload.drain().await;
         let answer = match begun {
             Ok(answer) => answer.map(Either::Right),
@@ -144,12 +157,8 @@ impl Front {
                 problem.into_response().map(Either::Left)
             }
         };
-        self.metrics.record(
-            Route::Listing,
-            &parts.method,
-            answer.status(),
-            started.elapsed(),
-        );
+        self.metrics
+            .record(route, &parts.method, answer.status(), started.elapsed());
         answer
     }
 
@@ -205,6 +214,7 @@ fn route(parts: &Parts) -> Route {
         "/v1/batch" => Route::Batch,
         "/v1/compact" => Route::Compact,
         "/v1/txn" => Route::Txn,
+        "/v1/watch" => Route::Watch,
         "/v1/cluster" => Route::Cluster,
         "/v1/ring" => Route::Ring,
         "/healthz" => Route::Healthz,

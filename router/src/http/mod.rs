@@ -32,6 +32,7 @@ mod reply;
 mod serve;
 mod stream;
 mod txn;
+mod watch;
 
 pub use problem::{Code, Problem};
 pub use serve::{Here, HttpOptions, MetricsText, serve};

@@ -65,6 +65,8 @@ codes! {
     BodyIncomplete "body_incomplete" BAD_REQUEST false "the body did not arrive whole",
     /// A revision that was never granted.
     FutureRevision "future_revision" BAD_REQUEST false "the revision has not been granted yet",
+    /// A reader that is too slow.
+    Lagging "lagging" SERVICE_UNAVAILABLE true "the watch fell behind",
     /// A revision that isn't kept any more.
     Compacted "compacted" GONE false "the revision is compacted",
     /// An Idempotency-Key that another request had before.
@@ -160,6 +162,12 @@ impl Problem {
 
     pub(super) fn write_json(&self, out: &mut Vec<u8>) {
         let mut object = Object::begin(out);
+        self.write_fields(&mut object);
+        object.end();
+    }
+
+    /// The same into an object that has other fields too.
+    pub(super) fn write_fields(&self, object: &mut Object<'_>) {
         let kind = ["urn:caucus:problem:", self.code.name()].concat();
         object.text("type", &kind);
         object.text("title", self.code.title());
@@ -175,7 +183,6 @@ impl Problem {
         if let Some(found) = self.found {
             object.number("found_revision", found);
         }
-        object.end();
     }
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {

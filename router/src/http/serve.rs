@@ -75,7 +75,13 @@ pub async fn serve(
     here: Here,
     shutdown: CancellationToken,
 ) {
-    let front = Front::new(router, here, options.body_timeout, options.etcd);
+    let front = Front::new(
+        router,
+        here,
+        options.body_timeout,
+        options.etcd,
+        shutdown.clone(),
+    );
     let builder = Arc::new(builder(&options));
     let options = Arc::new(options);
     let permits = Arc::new(Semaphore::new(options.connections_max));

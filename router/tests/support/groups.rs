@@ -92,6 +92,8 @@ impl MemoryGroups {
                 | Body::Fate(_)
                 | Body::Evaluate(_)
                 | Body::Compact(_)
+                | Body::Follow(_)
+                | Body::Replay(_)
                 | Body::Hash(_),
             )
             | None => {

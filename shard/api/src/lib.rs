@@ -18,6 +18,7 @@ pub mod placement {
 pub mod arrange;
 mod failure;
 mod groups;
+pub mod interests;
 pub mod limits;
 pub mod txn;
 

@@ -344,6 +344,8 @@ fn payload_bytes(request: &Request) -> usize {
         Some(Body::List(list)) => list.start.len() + list.end.len() + list.vnodes.len(),
         Some(Body::History(history)) => history.key.len(),
         Some(Body::Evaluate(evaluate)) => prost::Message::encoded_len(evaluate),
+        Some(Body::Follow(follow)) => prost::Message::encoded_len(follow),
+        Some(Body::Replay(replay)) => prost::Message::encoded_len(replay),
         Some(Body::Hash(_) | Body::Fate(_) | Body::Compact(_)) | None => 0,
     };
     body + std::mem::size_of::<Request>()

@@ -14,6 +14,8 @@
 //!   7 VNODE    vnode u16                                     one record a vnode
 //!   8 SESSION  session u64                                   how far a client has got
 //!   9 JOURNAL  log index u64                                 changes of vnode records
+//!  10 IDEMPOTENT  time u64 | session u64 | sequence u64      requests that clients named
+//!  11 CHANGES  revision u64                                  which keys changed from there on
 //! Space::Log, storage id > 0
 //!   1 LOG_META record u8                                     vote, purged, ...
 //!   2 ENTRY    index u64                                     one log entry
@@ -63,6 +65,8 @@ pub mod state_kind {
     pub const JOURNAL: u8 = 9;
     /// Requests that clients named, with what they did.
     pub const IDEMPOTENT: u8 = 10;
+    /// Which keys changed, by revision.
+    pub const CHANGES: u8 = 11;
 }
 
 /// Kinds in [`Space::Log`](crate::Space::Log).
@@ -198,6 +202,17 @@ pub fn idempotent(storage: StorageId, time: u64, session: u64, sequence: u64) ->
         state_kind::IDEMPOTENT,
         &[&time, &session, &sequence],
     )
+}
+
+/// The keys that one log entry changed, by the first revision of it.
+pub fn changes(storage: StorageId, revision: u64) -> Bytes {
+    key(storage, state_kind::CHANGES, &[&revision.to_be_bytes()])
+}
+
+/// Revision of a [`changes`] key; `None` if it is no such key.
+pub fn parse_changes(storage: StorageId, key: &[u8]) -> Option<u64> {
+    let revision = rest(key, storage, state_kind::CHANGES)?;
+    Some(u64::from_be_bytes(revision.try_into().ok()?))
 }
 
 /// Time, session and sequence of an [`idempotent`] key; `None` if it is no such key.

@@ -59,6 +59,14 @@ impl Attempts {
         self.all.len()
     }
 
+    /// No change at or below it follows: the highest revision applied, or what that was before the oldest
+    /// Prepare that isn't decided.
+    pub(super) fn frontier(&self, highest: u64) -> u64 {
+        let undecided = self.all.values().filter(|attempt| attempt.revision == 0);
+        let floors = undecided.map(|attempt| attempt.floor);
+        floors.min().map_or(highest, |floor| floor.min(highest))
+    }
+
     pub(super) fn in_the_way(&self, footprint: &Footprint) -> Option<Holder> {
         match self.locks.is_empty() {
             true => None,

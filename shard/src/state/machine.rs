@@ -14,6 +14,7 @@ use caucus_ring::{Ring, Rules, Vnode, VnodeSet, wire};
 use prost::Message;
 
 use super::attempts::Attempts;
+use super::changes;
 use super::dedup::{Dedup, Forgotten, ITEMS_MAX, Known};
 use super::heads::Heads;
 use super::idempotent::{Idempotent, Name};
@@ -25,6 +26,7 @@ use super::record::{
 };
 use super::txn::Holder;
 use super::write::Effects;
+use crate::watch::Change;
 
 /// The answer to a batch: one verdict for each write, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,6 +114,8 @@ pub struct GroupState {
     /// The index of the last command of this round.
     round_end: u64,
     dedup_items_max: usize,
+    /// By this round, in the order of the log.
+    changes: Vec<Change>,
 }
 
 impl GroupState {
@@ -133,6 +137,7 @@ impl GroupState {
             rescoped: false,
             round_end: 0,
             dedup_items_max: ITEMS_MAX,
+            changes: Vec::new(),
         };
         (state, published)
     }
@@ -187,12 +192,21 @@ impl GroupState {
         }
         self.time = batch.time_ms;
         self.idempotent.forget(txn, batch.forget_before_ms);
+        let changed_before = self.changes.len();
         let mut verdicts = Vec::with_capacity(batch.writes.len());
         let mut executed = DedupRecord::default();
         for (offset, bytes) in batch.writes.iter().enumerate() {
             let revision = batch.first_revision.saturating_add(offset as u64);
             verdicts.push(self.write(txn, bytes, revision, &mut executed)?);
         }
+        let block_end = batch
+            .first_revision
+            .saturating_add(batch.writes.len() as u64);
+        changes::index(
+            txn,
+            batch.first_revision..block_end,
+            &self.changes[changed_before..],
+        );
         if !executed.items.is_empty() {
             txn.put(
                 keys::dedup(txn.storage(), at.index),
@@ -313,6 +327,7 @@ impl GroupState {
             vnodes: &mut self.vnodes,
             heads: &mut self.heads,
             published: &self.published,
+            changes: &mut self.changes,
         }
     }
 }
@@ -370,6 +385,9 @@ impl StateMachine for GroupState {
         self.idempotent = Idempotent::load(state)?;
         self.published.set_names(self.idempotent.len());
         self.rescoped = true;
+        self.changes.clear();
+        let frontier = self.attempts.frontier(self.highest);
+        self.published.feed().begin(frontier, self.highest);
         Ok(())
     }
 
@@ -428,6 +446,8 @@ impl StateMachine for GroupState {
         self.published
             .set_position(at, self.highest, self.vnodes.total());
         self.attempts.publish(self.published.standing());
+        let frontier = self.attempts.frontier(self.highest);
+        self.published.feed().push(self.changes.drain(..), frontier);
         self.published.set_names(self.idempotent.len());
     }
 }

@@ -13,6 +13,7 @@
 //! read again when a snapshot takes its place.
 
 mod attempts;
+pub(crate) mod changes;
 mod dedup;
 mod heads;
 mod idempotent;

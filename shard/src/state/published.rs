@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use caucus_api::Failure;
 use caucus_raft::Position;
 use caucus_ring::{Ring, Rules, Vnode, VnodeSet};
 
 use super::attempts::Standing;
+use crate::watch::Feed;
 
 /// The read side of one replica. Written by its state machine only, after the engine has what it says.
 #[derive(Debug, Default)]
@@ -17,6 +19,7 @@ pub struct Published {
     compacted: AtomicU64,
     standing: Standing,
     names: AtomicUsize,
+    feed: Feed,
     hash: Mutex<Hashed>,
     /// Never shrinks but when the state is read anew.
     occupied: Mutex<VnodeSet>,
@@ -38,6 +41,37 @@ pub struct Routing {
     pub ring: Arc<Ring>,
     /// The rules.
     pub rules: Arc<Rules>,
+}
+
+impl Scope {
+    /// How keys become vnodes, if a request was made under the same rules.
+    pub(crate) fn routing(&self, rules_version: u64) -> Result<&Routing, Failure> {
+        let routing = self.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
+        match routing.rules.version() == rules_version {
+            true => Ok(routing),
+            false => Err(Failure::Rules),
+        }
+    }
+
+    /// The vnode of a key, if it is this group's.
+    pub(crate) fn vnode(&self, key: &[u8], rules_version: u64) -> Result<Vnode, Failure> {
+        let vnode = self.routing(rules_version)?.vnode(key);
+        match self.owned.contains(vnode) {
+            true => Ok(vnode),
+            false => Err(Failure::Moved { epoch: 0 }),
+        }
+    }
+
+    /// The vnodes that a sender named, if all are this group's.
+    pub(crate) fn vnodes(&self, packed: &[u8], rules_version: u64) -> Result<VnodeSet, Failure> {
+        let asked =
+            VnodeSet::from_packed(packed).map_err(|error| Failure::Invalid(error.to_string()))?;
+        self.routing(rules_version)?;
+        match asked.is_subset(&self.owned) {
+            true => Ok(asked),
+            false => Err(Failure::Moved { epoch: 0 }),
+        }
+    }
 }
 
 impl Routing {
@@ -78,6 +112,11 @@ impl Published {
 
     pub(super) fn set_names(&self, names: usize) {
         self.names.store(names, Ordering::Relaxed);
+    }
+
+    /// What has changed.
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// The transactions over groups that stand in the state.

@@ -16,6 +16,7 @@ use super::heads::{Head, Heads, Known};
 use super::ownership::Ownership;
 use super::published::Routing;
 use super::record;
+use crate::watch::Change;
 
 /// What a write changes.
 pub(super) struct Effects<'a> {
@@ -23,6 +24,8 @@ pub(super) struct Effects<'a> {
     pub(super) vnodes: &'a mut Ownership,
     pub(super) heads: &'a mut Heads,
     pub(super) published: &'a Published,
+    /// What this round of applies has changed.
+    pub(super) changes: &'a mut Vec<Change>,
 }
 
 impl Effects<'_> {
@@ -104,23 +107,32 @@ impl Effects<'_> {
     ) -> Result<(), caucus_engine::Error> {
         let old_hash = old.as_ref().map_or(0, |old| old.head.hash);
         let came = i64::from(old.is_none());
-        if let Some(old) = old {
-            let stored = match old.stored {
-                Some(stored) => Some(stored),
-                None => self.txn.get(&at)?,
-            };
-            if let Some(stored) = stored {
-                let past = keys::history(self.txn.storage(), vnode.0, key, revision);
-                self.txn.put(past, stored);
-            }
+        let previous = match old {
+            Some(Known { stored: None, .. }) => self.txn.get(&at)?,
+            Some(old) => old.stored,
+            None => None,
+        };
+        if let Some(stored) = &previous {
+            let past = keys::history(self.txn.storage(), vnode.0, key, revision);
+            self.txn.put(past, stored.clone());
         }
+        let mut change = Change {
+            revision,
+            // A copy: the request's buffer is much larger and would be held with it.
+            key: Bytes::copy_from_slice(key),
+            record: None,
+            previous,
+        };
         let Some(new) = new else {
+            self.changes.push(change);
             self.vnodes.changed(vnode, -1, old_hash, 0);
             self.heads.set(key, None);
             self.txn.delete(at);
             return Ok(());
         };
         let bytes = Bytes::from(new.encode_to_vec());
+        change.record = Some(bytes.clone());
+        self.changes.push(change);
         let head = head(new, record::hash(key, &bytes));
         if self.vnodes.changed(vnode, came, old_hash, head.hash) {
             self.published.occupy(vnode);

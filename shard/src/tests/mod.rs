@@ -12,3 +12,4 @@ mod reads;
 mod requests;
 mod support;
 mod transactions;
+mod watches;

@@ -5,11 +5,14 @@ mod attempts;
 mod case;
 mod checker;
 mod entries;
+mod feed;
 mod history;
 mod lease;
+mod marks;
 mod oracle;
 mod ranges;
 mod requests;
+mod revoke;
 mod store;
 
 use case::Case;
@@ -24,6 +27,9 @@ fn cases() -> Vec<Case> {
         requests::cases(),
         ranges::cases(),
         history::cases(),
+        feed::cases(),
+        marks::cases(),
+        revoke::cases(),
     ];
     families.into_iter().flatten().collect()
 }
@@ -92,6 +98,21 @@ mod tests {
     #[test]
     fn history() {
         run(&history::cases());
+    }
+
+    #[test]
+    fn feed() {
+        run(&feed::cases());
+    }
+
+    #[test]
+    fn marks() {
+        run(&marks::cases());
+    }
+
+    #[test]
+    fn revoke() {
+        run(&revoke::cases());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod python;
 mod script;
 mod serial;
 mod tool;
+mod watch;
 
 use caucus_etcd::real::Etcd;
 use caucus_tests::{Cluster, say_skipped};

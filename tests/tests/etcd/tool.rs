@@ -2,8 +2,11 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use caucus_tests::http::Client;
+use caucus_tests::http::{Client, Stream};
+use caucus_tests::process::Process;
+use caucus_tests::wait::wait_until;
 use caucus_tests::{Cluster, Options, say_skipped};
 use serde_json::{Value, json};
 
@@ -173,6 +176,56 @@ fn the_gateway_speaks_as_etcds_does() {
         .request("GET", "/version", &[], b"")
         .expect("an answer");
     assert!(version.json()["etcdserver"].is_string());
+}
+
+#[test]
+fn etcdctl_watches() {
+    let Some((cluster, all)) = started() else {
+        return;
+    };
+    let ctl = |args: &[&str]| etcdctl(&all, args, "");
+    let put = parse(&ctl(&["put", "/fruit/1/name", "v1", "-w", "json"]));
+    let revision = put["header"]["revision"].to_string();
+    let mut command = Command::new(ETCDCTL);
+    command
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", &all, "watch", "--prefix", "/fruit/"])
+        .args(["--rev", &revision, "--prev-kv"])
+        .stdin(Stdio::null());
+    let watching = Process::start(command, cluster.dir(), "etcdctl-watch");
+    ctl(&["put", "/fruit/2/name", "v2"]);
+    ctl(&["put", "/fruit/1/name", "v3"]);
+    ctl(&["del", "/fruit/1/name"]);
+    let expected = "PUT\n/fruit/1/name\nv1\nPUT\n/fruit/2/name\nv2\n\
+                    PUT\n/fruit/1/name\nv1\n/fruit/1/name\nv3\n\
+                    DELETE\n/fruit/1/name\nv3\n/fruit/1/name\n\n";
+    wait_until("all changes", Duration::from_secs(30), || {
+        watching.stdout().len() >= expected.len()
+    });
+    assert_eq!(watching.stdout(), expected);
+}
+
+#[test]
+fn the_gateway_streams_watches() {
+    let cluster = Cluster::start(Options::nodes(1));
+    let address = cluster.address(1);
+    let create = json!({"create_request": {"key": "Zm9v"}}).to_string();
+    let target = ("POST", "/v3/watch");
+    let stream = Stream::open(&address, target, &[], create.as_bytes());
+    let mut stream = stream.expect("an answer").expect("a stream");
+    let mut next = || {
+        let line = stream.line().expect("a line").expect("the stream goes on");
+        parse(&String::from_utf8(line).expect("text"))
+    };
+    let created = next();
+    assert_eq!(created["result"]["created"], json!(true), "{created}");
+    let body = json!({"key": "Zm9v", "value": "YmFy"}).to_string();
+    let put = Client::new(&address).request("POST", "/v3/kv/put", &[], body.as_bytes());
+    let put = put.expect("an answer").json();
+    let told = next();
+    let event = &told["result"]["events"][0];
+    assert_eq!(event["kv"]["value"], "YmFy", "{told}");
+    assert_eq!(event["kv"]["mod_revision"], put["header"]["revision"]);
 }
 
 fn parse(text: &str) -> Value {

@@ -1,19 +1,29 @@
 //! An implementation of the services that asks another server over gRPC.
 
 use caucus_etcd::etcdserverpb as pb;
+use caucus_etcd::v3electionpb::election_client::ElectionClient;
+use caucus_etcd::v3lockpb::lock_client::LockClient;
 use pb::cluster_client::ClusterClient;
 use pb::cluster_server::Cluster;
 use pb::kv_client::KvClient;
 use pb::kv_server::Kv;
+use pb::lease_client::LeaseClient;
 use pb::maintenance_client::MaintenanceClient;
 use pb::maintenance_server::Maintenance;
+use pb::watch_client::WatchClient;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
+
+mod coordination;
 
 pub(crate) struct Proxy {
     kv: KvClient<Channel>,
     cluster: ClusterClient<Channel>,
     maintenance: MaintenanceClient<Channel>,
+    watch: WatchClient<Channel>,
+    lease: LeaseClient<Channel>,
+    lock: LockClient<Channel>,
+    election: ElectionClient<Channel>,
 }
 
 impl Proxy {
@@ -22,6 +32,10 @@ impl Proxy {
             kv: KvClient::new(channel.clone()),
             cluster: ClusterClient::new(channel.clone()),
             maintenance: MaintenanceClient::new(channel.clone()),
+            watch: WatchClient::new(channel.clone()),
+            lease: LeaseClient::new(channel.clone()),
+            lock: LockClient::new(channel.clone()),
+            election: ElectionClient::new(channel.clone()),
         }
     }
 }
