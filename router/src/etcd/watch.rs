@@ -89,7 +89,6 @@ struct Open {
     progress_notify: bool,
     /// Whether something was told since the last mark.
     told: bool,
-    through: u64,
 }
 
 impl Session {
@@ -180,7 +179,6 @@ impl Session {
             fragment: create.fragment,
             progress_notify: create.progress_notify,
             told: false,
-            through: 0,
         };
         self.open.insert(id, open);
         self.answers.push_back(WatchResponse {
@@ -207,7 +205,6 @@ impl Session {
         let Some(open) = self.open.get_mut(&id) else {
             return;
         };
-        open.through = open.through.max(through);
         let fragment = open.fragment;
         let wanted = events.iter().filter(|event| match event.record {
             Some(_) => !open.no_put,

@@ -68,7 +68,12 @@ impl CatchUp {
                 Err(position) => position,
             };
             let read = self.router.replay(self.group, &interest, (at, through));
-            let Heard { events, position } = match read.await {
+            let read = tokio::select! {
+                read = read => read,
+                // Nobody waits for it any more, and the group may be away for long.
+                () = self.spec.outlet.closed() => return self.gone(),
+            };
+            let Heard { events, position } = match read {
                 Ok(heard) => heard,
                 Err(error) => return Some(end(error, at)),
             };
@@ -79,12 +84,16 @@ impl CatchUp {
             match self.spec.outlet.send(told).await {
                 Offered::Taken => at = position,
                 Offered::Full => return Some(End::Lagging { resume: at + 1 }),
-                Offered::Gone => {
-                    let _ = self.hub.send(Command::Remove(self.lane));
-                    return None;
-                }
+                Offered::Gone => return self.gone(),
             }
         }
+    }
+
+    /// Its reader has gone.
+    fn gone(&self) -> Option<End> {
+        // If the hub has gone too, so has the lane.
+        let _ = self.hub.send(Command::Remove(self.lane));
+        None
     }
 }
 

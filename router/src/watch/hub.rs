@@ -185,19 +185,18 @@ impl Hub {
         self.send(router, follow);
     }
 
-    /// Begins a session with the leader, which is told all that is watched, from the position on. The very
-    /// first question only asks where the group is.
+    /// Begins a session with the leader, which is told all that is watched, from the position on. Without one
+    /// the first question only asks where the group is, and the next ones tell.
     fn begin(&mut self, router: &Router) {
         self.in_session = true;
+        // Also what an earlier session was told: this one knows nothing.
+        self.lanes.tell_all();
         let mut follow = match self.position {
             None => {
                 self.turn += 1;
                 self.bare()
             }
-            Some(_) => {
-                self.lanes.tell_all();
-                self.question(0)
-            }
+            Some(_) => self.question(0),
         };
         follow.anew = true;
         follow.now = self.position.is_none();

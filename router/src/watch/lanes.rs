@@ -348,6 +348,10 @@ mod tests {
         lanes.remove(first);
         lanes.remove(third);
         assert!(!lanes.has_untold());
+        lanes.tell_all();
+        assert!(!lanes.is_told_of(second, 2), "a new leader knows nothing");
+        assert_eq!(lanes.take_untold(10, 3).add.len(), 1);
+        assert!(lanes.is_told_of(second, 2));
         lanes.remove(second);
         let changes = lanes.take_untold(10, 3);
         assert_eq!((changes.add.len(), changes.remove.len()), (0, 1));

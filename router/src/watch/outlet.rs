@@ -95,13 +95,18 @@ impl Outlet {
         let cost = cost(&told);
         let acquired = tokio::select! {
             acquired = timeout(STALL_MAX, self.credits.acquire_many(cost)) => acquired,
-            () = self.parcels.closed() => return Offered::Gone,
+            () = self.closed() => return Offered::Gone,
         };
         match acquired {
             Ok(Ok(permits)) => permits.forget(),
             Ok(Err(_)) | Err(_) => return Offered::Full,
         }
         self.pass(told, cost)
+    }
+
+    /// Waits until there is no reader any more.
+    pub(super) async fn closed(&self) {
+        self.parcels.closed().await;
     }
 
     fn pass(&self, told: Told, cost: u32) -> Offered {
