@@ -20,6 +20,7 @@ impl Router {
     /// [`Reason::FutureRevision`] if the revision was never granted.
     pub async fn compact(&self, revision: Revision, deadline: Instant) -> Result<(), Error> {
         self.check_granted(revision, deadline).await?;
+        let no_map = || Error::no_map(Outcome::NotApplied);
         let table = self.table().ok_or_else(no_map)?;
         let body = Body::Compact(shard::Compact {
             revision: revision.0,
@@ -48,12 +49,5 @@ impl Router {
             Some(error) if done == 0 => Err(error),
             Some(_) | None => Ok(()),
         }
-    }
-}
-
-fn no_map() -> Error {
-    Error {
-        reason: Reason::Unavailable("there is no cluster map yet".to_owned()),
-        outcome: Outcome::NotApplied,
     }
 }

@@ -11,6 +11,14 @@ pub struct Error {
 }
 
 impl Error {
+    /// Nothing can be asked of anybody yet.
+    pub(crate) fn no_map(outcome: Outcome) -> Error {
+        Error {
+            reason: Reason::Unavailable("there is no cluster map yet".to_owned()),
+            outcome,
+        }
+    }
+
     /// Whether a write was refused only because its id is too old: under another one it may go on.
     pub(crate) fn is_stale_id(&self) -> bool {
         self.reason == Reason::Expired && self.outcome == Outcome::NotApplied

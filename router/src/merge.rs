@@ -1,6 +1,7 @@
 //! Pages of one listing, one from each group, merged into one page. Pure.
 
 use bytes::Bytes;
+use caucus_api::range::prefix_end;
 use caucus_api::shard::{Item, Listed};
 
 /// Items in ascending order, and where the next page starts.
@@ -77,14 +78,6 @@ fn after(item: &Item) -> Option<Bytes> {
     prefix_end(&item.key)
 }
 
-/// The first key after all keys that begin with `prefix`; `None` if there is none.
-pub(crate) fn prefix_end(prefix: &[u8]) -> Option<Bytes> {
-    let last = prefix.iter().rposition(|byte| *byte != 0xff)?;
-    let mut end = prefix[..=last].to_vec();
-    end[last] += 1;
-    Some(end.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,13 +135,5 @@ mod tests {
         check(&["a/ b/", "a/ c"], 10, "a/ b/ c", None);
         check(&["a/ b/", "a/ c"], 2, "a/ b/", Some("b0"));
         check(&["a/ +", "a/ b"], 10, "a/", Some("a0"));
-    }
-
-    #[test]
-    fn the_end_of_a_prefix() {
-        assert_eq!(prefix_end(b"/a/").as_deref(), Some(&b"/a0"[..]));
-        assert_eq!(prefix_end(b"a\xff\xff").as_deref(), Some(&b"b"[..]));
-        assert_eq!(prefix_end(b"\xff"), None);
-        assert_eq!(prefix_end(b""), None);
     }
 }

@@ -4,6 +4,11 @@ use std::time::{Duration, Instant};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// For who finds nobody, so as not to spin; nothing is waited for.
+pub fn pause() {
+    std::thread::sleep(POLL_INTERVAL);
+}
+
 /// Asks until there is an answer; panics with `what` after `limit`.
 pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();

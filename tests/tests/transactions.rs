@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use caucus_tests::http::Client;
-use caucus_tests::wait::wait_until;
+use caucus_tests::wait::{pause, wait_until};
 use caucus_tests::{Cluster, Options, kv};
 use serde_json::{Value, json};
 
 const ACCOUNTS: u64 = 12;
 const OPENING: i64 = 100;
 const PROGRESS_LIMIT: Duration = Duration::from_secs(90);
-/// Who finds nobody doesn't spin.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// Each account is in a directory of its own, so that they spread over all groups.
 fn account(number: u64) -> String {
@@ -33,14 +31,6 @@ fn balances(answer: &Value) -> Vec<i64> {
     let items = items.unwrap_or_else(|| panic!("no items in {answer}"));
     let balance = |item: &Value| item["value"].as_i64().expect("a number");
     items.iter().map(balance).collect()
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it waits for nothing: it only doesn't spin"
-)]
-fn pause() {
-    std::thread::sleep(PAUSE);
 }
 
 struct Teller {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use caucus_tests::http::Client;
 use caucus_tests::kv::{self, encoded};
-use caucus_tests::wait::wait_until;
+use caucus_tests::wait::{pause, wait_until};
 use caucus_tests::watch::{Watching, watch};
 use caucus_tests::{Cluster, Options};
 use serde_json::{Value, json};
@@ -296,14 +296,6 @@ impl Watcher {
         let changes = message["changes"].as_array().expect("changes");
         changes.iter().any(|change| change["value"] == json!("end"))
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it waits for nothing: it only doesn't spin"
-)]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(20));
 }
 
 fn key(number: u64) -> String {

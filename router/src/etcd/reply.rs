@@ -1,5 +1,6 @@
 //! What the groups answered, as etcd says it.
 
+use bytes::Bytes;
 use caucus_api::shard::answer::Answer as Found;
 use caucus_api::shard::problem::Kind as ProblemKind;
 use caucus_api::shard::{self, Item, Problem, Ranged, Record, TxnDone};
@@ -54,33 +55,35 @@ pub(super) fn nonsense() -> Status {
     Status::internal("caucus: a node answered another question")
 }
 
-fn key_value(item: Item) -> Option<KeyValue> {
-    let Item { key, record } = item;
-    record.map(|record| {
-        let Record {
-            create_revision,
-            mod_revision,
-            version,
-            lease,
-            content_type: _,
-            value,
-        } = record;
-        KeyValue {
-            key,
-            create_revision: create_revision as i64,
-            mod_revision: mod_revision as i64,
-            version: version as i64,
-            value,
-            lease: lease as i64,
-        }
-    })
+fn item_value(item: Item) -> Option<KeyValue> {
+    item.record.map(|record| key_value(item.key, record))
+}
+
+/// A key with its record; media types aren't known to etcd.
+pub(super) fn key_value(key: Bytes, record: Record) -> KeyValue {
+    let Record {
+        create_revision,
+        mod_revision,
+        version,
+        lease,
+        content_type: _,
+        value,
+    } = record;
+    KeyValue {
+        key,
+        create_revision: create_revision as i64,
+        mod_revision: mod_revision as i64,
+        version: version as i64,
+        value,
+        lease: lease as i64,
+    }
 }
 
 /// Without a header.
 pub(super) fn range(ranged: Ranged) -> RangeResponse {
     // Not collected: a filter can't say how many will come, and the vector would grow by doubling.
     let mut kvs = Vec::with_capacity(ranged.items.len());
-    kvs.extend(ranged.items.into_iter().filter_map(key_value));
+    kvs.extend(ranged.items.into_iter().filter_map(item_value));
     RangeResponse {
         header: None,
         kvs,
@@ -148,7 +151,7 @@ impl Answers {
                 });
                 Response::ResponsePut(PutResponse {
                     header: self.header(),
-                    prev_kv: previous.and_then(key_value),
+                    prev_kv: previous.and_then(item_value),
                 })
             }
             (Request::RequestDeleteRange(_), Some(Found::Removed(removed))) => {
@@ -156,7 +159,11 @@ impl Answers {
                 Response::ResponseDeleteRange(DeleteRangeResponse {
                     header: self.header(),
                     deleted: removed.count as i64,
-                    prev_kvs: removed.previous.into_iter().filter_map(key_value).collect(),
+                    prev_kvs: removed
+                        .previous
+                        .into_iter()
+                        .filter_map(item_value)
+                        .collect(),
                 })
             }
             (_, Some(Found::Ranged(ranged))) => Response::ResponseRange(RangeResponse {

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Etcd;
-use super::reply::refused;
+use super::reply::{self, refused};
 use crate::watch::{End, Event, Parcel, Told, WatchSpec, Watches};
 
 /// Watches of one stream.
@@ -395,12 +395,11 @@ fn told(event: &Event, with_previous: bool) -> EtcdEvent {
 }
 
 fn key_value(key: &Bytes, record: &Record) -> KeyValue {
-    KeyValue {
-        key: key.clone(),
-        create_revision: record.create_revision as i64,
-        mod_revision: record.mod_revision as i64,
-        version: record.version as i64,
+    // What isn't shown isn't copied.
+    let shown = Record {
         value: record.value.clone(),
-        lease: record.lease as i64,
-    }
+        content_type: String::new(),
+        ..*record
+    };
+    reply::key_value(key.clone(), shown)
 }

@@ -68,6 +68,15 @@ impl<'a> Object<'a> {
         self.text("content_type", media::name(&record.content_type));
     }
 
+    /// A key with its record, which may go without its value.
+    pub(super) fn record(&mut self, key: &[u8], record: &Record, keys_only: bool) {
+        self.key(key);
+        if !keys_only {
+            self.value(record);
+        }
+        self.revisions(record.mod_revision, record.create_revision, record.version);
+    }
+
     /// The revisions of a record.
     pub(super) fn revisions(&mut self, revision: u64, create_revision: u64, version: u64) {
         self.number("revision", revision);

@@ -122,9 +122,7 @@ fn record_json(key: &[u8], record: &Record) -> Vec<u8> {
 /// A key with its record; used by listings and batches too.
 pub(super) fn write_record(out: &mut Vec<u8>, key: &[u8], record: &Record) {
     let mut object = Object::begin(out);
-    object.key(key);
-    object.value(record);
-    object.revisions(record.mod_revision, record.create_revision, record.version);
+    object.record(key, record, false);
     object.end();
 }
 

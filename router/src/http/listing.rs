@@ -11,12 +11,11 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::json::{self, Object};
-use super::kv;
 use super::params::{Params, impossible};
 use super::problem::{Code, Problem};
 use super::reply::{self, Answer};
-use crate::merge::prefix_end;
 use crate::{Listing, Page, Router};
+use caucus_api::range::prefix_end;
 
 pub(super) const PARAMS: &[&str] = &[
     "prefix",
@@ -160,12 +159,8 @@ pub(super) fn write_item(out: &mut Vec<u8>, item: &Item, keys_only: bool) {
 }
 
 fn write_record(out: &mut Vec<u8>, key: &[u8], record: &Record, keys_only: bool) {
-    if !keys_only {
-        return kv::write_record(out, key, record);
-    }
     let mut object = Object::begin(out);
-    object.key(key);
-    object.revisions(record.mod_revision, record.create_revision, record.version);
+    object.record(key, record, keys_only);
     object.end();
 }
 

@@ -23,7 +23,8 @@ use super::problem::Problem;
 use super::reply;
 use crate::{Error, Listing, Page, Router};
 
-const NDJSON: &str = "application/x-ndjson";
+/// The media type of lines of JSON.
+pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// Whether a listing is asked for as a stream.
 pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {

@@ -24,8 +24,8 @@ use super::problem::{Code, Problem};
 use super::reply::{self, Answer};
 use super::{idempotency, key, kv, media};
 use crate::Router;
-use crate::merge::prefix_end;
 use crate::txn::smallest_key;
+use caucus_api::range::prefix_end;
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -107,10 +107,8 @@ impl Watches {
 
     /// The groups of a watch, with what it watches in each.
     fn spans(&self, spec: &WatchSpec) -> Result<Vec<(GroupId, Span)>, Error> {
-        let table = self.router.table().ok_or_else(|| Error {
-            reason: Reason::Unavailable("there is no cluster map yet".to_owned()),
-            outcome: Outcome::Read,
-        })?;
+        let table = self.router.table();
+        let table = table.ok_or_else(|| Error::no_map(Outcome::Read))?;
         let map = table.map();
         let Some(end) = &spec.end else {
             let (_, group) = map.locate(&spec.start);
@@ -143,13 +141,8 @@ impl Watches {
         let mut lanes = Vec::with_capacity(spans.len());
         for (group, span) in spans {
             let outlet = Outlet::new(name, group.0, self.outlets.clone());
-            let spec = LaneSpec {
-                span,
-                previous: spec.previous,
-                after,
-                outlet,
-            };
-            lanes.push(self.lane(group, spec).await?);
+            let lane = self.lane((group, span), spec.previous, after, outlet);
+            lanes.push(lane.await?);
         }
         Ok(Open::Lanes(lanes))
     }
@@ -157,9 +150,17 @@ impl Watches {
     /// Adds a lane to the hub of a group and lets it catch up.
     async fn lane(
         &self,
-        group: GroupId,
-        spec: LaneSpec,
+        (group, span): (GroupId, Span),
+        previous: bool,
+        after: u64,
+        outlet: Outlet,
     ) -> Result<(mpsc::UnboundedSender<Command>, LaneId), Error> {
+        let spec = LaneSpec {
+            span,
+            previous,
+            after,
+            outlet,
+        };
         let hub = self.router.shared.hubs.of(&self.router, group);
         let (added, lane) = oneshot::channel();
         let gone = || Error {
@@ -169,7 +170,6 @@ impl Watches {
         hub.send(Command::Add(spec.clone(), added))
             .map_err(|_| gone())?;
         let lane = lane.await.map_err(|_| gone())?;
-        let after = spec.after;
         CatchUp::new(self.router.clone(), group, hub.clone(), lane, spec).spawn(after);
         Ok((hub, lane))
     }
@@ -191,13 +191,8 @@ impl Watches {
         };
         for (group, span) in spans {
             let outlet = Outlet::new(name, group.0, inlet.clone());
-            let spec = LaneSpec {
-                span,
-                previous: spec.previous,
-                after,
-                outlet,
-            };
-            let (hub, lane) = self.lane(group, spec).await?;
+            let lane = self.lane((group, span), spec.previous, after, outlet);
+            let (hub, lane) = lane.await?;
             merger.parts.push(Part {
                 group: group.0,
                 hub,

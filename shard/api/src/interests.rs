@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
+use crate::range::prefix_end;
 use crate::shard::Span;
 
 /// A set of keys and ranges, each with a value.
@@ -159,28 +160,14 @@ fn shape(span: &Span) -> Shape {
 
 /// Whether a range is that of all keys with a prefix.
 fn is_prefix(start: &[u8], end: &[u8]) -> bool {
-    // The prefix with its last byte that can be raised raised, and nothing after that.
-    let kept = start.iter().rposition(|byte| *byte != 0xff);
-    match (kept, end.split_last()) {
-        // Nothing sorts after all keys with such a prefix.
-        (None, None) => true,
-        (Some(at), Some((last, rest))) => {
-            *rest == start[..at] && start[at].checked_add(1) == Some(*last)
-        }
-        (None, Some(_)) | (Some(_), None) => false,
-    }
+    // Nothing sorts after the keys of some prefixes: their ranges are open.
+    prefix_end(start).unwrap_or_default() == end
 }
 
 fn prefix_span(prefix: &Bytes) -> Span {
-    let kept = prefix.iter().rposition(|byte| *byte != 0xff);
-    let end = kept.map_or_else(Vec::new, |at| {
-        let mut end = prefix[..=at].to_vec();
-        end[at] += 1;
-        end
-    });
     Span {
         start: prefix.clone(),
-        end: end.into(),
+        end: prefix_end(prefix).unwrap_or_default(),
         range: true,
         ..Span::default()
     }

@@ -20,6 +20,7 @@ mod failure;
 mod groups;
 pub mod interests;
 pub mod limits;
+pub mod range;
 pub mod txn;
 
 pub use failure::{Failure, Outlook};

@@ -32,6 +32,16 @@ impl Watcher {
             ..follow
         })
     }
+
+    /// Begins to watch, from now on.
+    fn begin(&mut self, add: Vec<Interest>) -> Body {
+        self.next(Follow {
+            anew: true,
+            now: true,
+            add,
+            ..Follow::default()
+        })
+    }
 }
 
 fn key_interest(key: &Bytes) -> Interest {
@@ -153,12 +163,7 @@ async fn a_second_question_answers_the_first_and_a_gap_is_noticed() {
     let cluster = Cluster::one().await;
     let (key, other) = (cluster.key(1, 0), cluster.key(1, 1));
     let mut watcher = Watcher::new();
-    let begin = watcher.next(Follow {
-        anew: true,
-        now: true,
-        add: vec![key_interest(&key)],
-        ..Follow::default()
-    });
+    let begin = watcher.begin(vec![key_interest(&key)]);
     let first = cluster.send(1, cluster.request(begin));
     let more = watcher.next(Follow {
         add: vec![key_interest(&other)],
@@ -194,12 +199,7 @@ async fn an_idle_group_shows_that_nothing_follows() {
     let cluster = Cluster::one().await;
     let mine = cluster.key(1, 0);
     let mut watcher = Watcher::new();
-    let begin = watcher.next(Follow {
-        anew: true,
-        now: true,
-        add: vec![all_of(&cluster, 1)],
-        ..Follow::default()
-    });
+    let begin = watcher.begin(vec![all_of(&cluster, 1)]);
     let begin = cluster.send(1, cluster.request(begin));
     // Revisions are granted elsewhere.
     let theirs = Request {
@@ -233,12 +233,7 @@ async fn a_prepared_transaction_holds_later_changes_back() {
         ..cluster.request(body)
     };
     let mut watcher = Watcher::new();
-    let begin = watcher.next(Follow {
-        anew: true,
-        now: true,
-        add: vec![all_of(&cluster, 2)],
-        ..Follow::default()
-    });
+    let begin = watcher.begin(vec![all_of(&cluster, 2)]);
     let mut told = cluster.send(1, of_two(begin));
     // The participant hears of no commit.
     cluster.reach.gate(|_, body| {
@@ -343,12 +338,7 @@ async fn a_new_leader_goes_on_where_the_old_one_stopped() {
     let key = cluster.key(1, 0);
     let old = cluster.leader(1).await;
     let mut watcher = Watcher::new();
-    let begin = watcher.next(Follow {
-        anew: true,
-        now: true,
-        add: vec![key_interest(&key)],
-        ..Follow::default()
-    });
+    let begin = watcher.begin(vec![key_interest(&key)]);
     let pending = cluster.send(old, cluster.request(begin));
     let one = outcome(cluster.ask(cluster.put(&key, "one")).await).revision;
     assert_eq!(seen(&followed(pending.reply().await)).len(), 1);
@@ -379,12 +369,7 @@ async fn what_the_group_does_not_own_cannot_be_watched() {
     let theirs = cluster.key(2, 0);
     let mut watcher = Watcher::new();
     for add in [key_interest(&theirs), all_of(&cluster, 2)] {
-        let begin = watcher.next(Follow {
-            anew: true,
-            now: true,
-            add: vec![add],
-            ..Follow::default()
-        });
+        let begin = watcher.begin(vec![add]);
         let refused = failure(cluster.ask(cluster.request(begin)).await);
         assert_eq!(refused, Failure::Moved { epoch: 0 });
     }

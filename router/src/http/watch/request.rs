@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use caucus_ring::Revision;
 use http::HeaderName;
-use http::header::ACCEPT;
 use http::request::Parts;
 
 use super::filter::{Filter, Kind};
@@ -13,9 +12,10 @@ use super::write::{Form, Show};
 use crate::http::key;
 use crate::http::params::{Params, impossible};
 use crate::http::problem::{Code, Problem};
-use crate::merge::prefix_end;
+use crate::http::stream;
 use crate::watch::WatchSpec;
 use crate::{Listing, RouterOptions};
+use caucus_api::range::prefix_end;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -78,9 +78,9 @@ pub(super) fn parse(parts: &Parts, options: &RouterOptions) -> Result<Asked, Pro
         Some(_) => return Err(impossible("order", "`revision` or `group`")),
     };
     let filter = filter(&params, &prefix)?;
-    let form = match parts.headers.get(ACCEPT) {
-        Some(accept) if accept == Form::Lines.media_type() => Form::Lines,
-        Some(_) | None => Form::Events,
+    let form = match stream::is_asked_for(&parts.headers) {
+        true => Form::Lines,
+        false => Form::Events,
     };
     let progress = params.number("progress", PROGRESS_MIN..=PROGRESS_MAX)?;
     let spec = WatchSpec {

@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use caucus_api::shard::{Item, Record};
+use caucus_api::shard::Item;
 
 use crate::Error;
 use crate::http::json::{self, Object};
 use crate::http::problem::{Code, Problem};
+use crate::http::stream::NDJSON;
 use crate::watch::{Event, WatchSpec};
 
 /// How messages are framed.
@@ -24,7 +25,7 @@ impl Form {
     pub(super) fn media_type(self) -> &'static str {
         match self {
             Form::Events => "text/event-stream",
-            Form::Lines => "application/x-ndjson",
+            Form::Lines => NDJSON,
         }
     }
 }
@@ -93,7 +94,7 @@ impl Writer {
             };
             count += 1;
             self.message("state", None, |object| {
-                write_record(object, &item.key, record, keys_only);
+                object.record(&item.key, record, keys_only);
             });
         }
         count
@@ -184,20 +185,12 @@ impl Writer {
     }
 }
 
-fn write_record(object: &mut Object<'_>, key: &[u8], record: &Record, keys_only: bool) {
-    object.key(key);
-    if !keys_only {
-        object.value(record);
-    }
-    object.revisions(record.mod_revision, record.create_revision, record.version);
-}
-
 fn write_change(out: &mut Vec<u8>, event: &Event, show: Show) {
     let mut object = Object::begin(out);
     match &event.record {
         Some(record) => {
             object.text("type", "put");
-            write_record(&mut object, &event.key, record, show.keys_only);
+            object.record(&event.key, record, show.keys_only);
         }
         None => {
             object.text("type", "delete");
