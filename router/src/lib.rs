@@ -28,6 +28,7 @@ pub mod metrics;
 mod name;
 mod others;
 mod ready;
+pub mod recipes;
 mod retention;
 mod retry;
 mod route;

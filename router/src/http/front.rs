@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::payload::Payload;
 use super::problem::{Code, Problem};
+use super::recipes::{self, Call};
 use super::reply::Answer;
 use super::{Here, MetricsText, batch, compact, kv, listing, operator, probes, stream, txn, watch};
 use crate::Router;
@@ -75,6 +76,12 @@ impl Front {
             return self.answer_etcd(route, parts, body, started).await;
         }
         let mut payload = Payload::new(body, self.body_timeout);
+        if let Some((recipe, rest)) = recipes::route(parts.uri.path()) {
+            let payload = &mut payload;
+            return self
+                .answer_recipe(recipe, &parts, rest, payload, started)
+                .await;
+        }
         let is_stream = match route {
             Route::Watch => true,
             Route::Listing => {
@@ -95,6 +102,7 @@ impl Front {
             Route::Compact => compact::handle(&self.router, &parts, &mut payload).await,
             Route::Txn => txn::handle(&self.router, &parts, &mut payload).await,
             Route::Watch
+            | Route::Counters
             | Route::Cluster
             | Route::Ring
             | Route::Healthz
@@ -136,6 +144,32 @@ impl Front {
         self.metrics
             .record(route, &method, answer.status(), started.elapsed());
         answer.map(Either::Right)
+    }
+
+    async fn answer_recipe(
+        &self,
+        route: Route,
+        parts: &Parts,
+        rest: &str,
+        payload: &mut Payload,
+        started: Instant,
+    ) -> Response<Body> {
+        let call = Call {
+            router: &self.router,
+            parts,
+            payload,
+            rest,
+            shutdown: &self.shutdown,
+        };
+        let answered = recipes::handle(route, call).await;
+        let usable = payload.drain().await;
+        let answer = answered.unwrap_or_else(|mut problem| {
+            problem.closes |= !usable;
+            problem.into_response().map(Either::Left)
+        });
+        self.metrics
+            .record(route, &parts.method, answer.status(), started.elapsed());
+        answer
     }
 
     async fn answer_stream(

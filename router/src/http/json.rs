@@ -37,6 +37,10 @@ impl<'a> Object<'a> {
         let _ = write!(self.field(name), "{value}");
     }
 
+    pub(super) fn integer(&mut self, name: &str, value: i64) {
+        let _ = write!(self.field(name), "{value}");
+    }
+
     pub(super) fn boolean(&mut self, name: &str, value: bool) {
         let word: &[u8] = if value { b"true" } else { b"false" };
         self.field(name).extend_from_slice(word);

@@ -28,6 +28,7 @@ mod params;
 mod payload;
 mod probes;
 mod problem;
+mod recipes;
 mod reply;
 mod serve;
 mod stream;

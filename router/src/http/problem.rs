@@ -63,6 +63,8 @@ codes! {
     MalformedIfMatch "malformed_if_match" BAD_REQUEST false "the condition is malformed",
     /// The body ended early.
     BodyIncomplete "body_incomplete" BAD_REQUEST false "the body did not arrive whole",
+    /// A name of a recipe that can't be one.
+    BadName "bad_name" BAD_REQUEST false "the name is not allowed",
     /// A revision that was never granted.
     FutureRevision "future_revision" BAD_REQUEST false "the revision has not been granted yet",
     /// A reader that is too slow.

@@ -1,0 +1,14 @@
+//! What people coordinate with, made of keys, transactions, leases and watches: each in a directory of its
+//! own, `/@kind/name/`, and so in one group.
+//!
+//! There is no second state machine: what a recipe has done can be read, watched and listed as keys. What
+//! it says of the outcome is decided by one transaction.
+//!
+//! Deliberately absent: forms of protocols. [`http`](crate::http) and [`etcd`](crate::etcd) call these.
+
+pub mod counters;
+mod place;
+mod steps;
+
+pub(crate) use place::directory;
+pub(crate) use steps::Steps;
