@@ -8,6 +8,7 @@
 
 pub mod counters;
 mod place;
+#[allow(dead_code, reason = "the recipes that follow use the rest")]
 mod steps;
 
 pub(crate) use place::directory;
