@@ -19,6 +19,14 @@ impl Error {
         }
     }
 
+    /// A key was to be attached to a lease that there isn't.
+    pub(crate) fn lease_not_found() -> Error {
+        Error {
+            reason: Reason::LeaseNotFound,
+            outcome: Outcome::NotApplied,
+        }
+    }
+
     /// Whether a write was refused only because its id is too old: under another one it may go on.
     pub(crate) fn is_stale_id(&self) -> bool {
         self.reason == Reason::Expired && self.outcome == Outcome::NotApplied
@@ -57,6 +65,9 @@ pub enum Reason {
     /// The client gave this request the name of another one, which was executed.
     #[error("this Idempotency-Key was given to another request before")]
     NameTaken,
+    /// The lease that a key was to be attached to isn't there.
+    #[error("there is no such lease")]
+    LeaseNotFound,
     /// A transaction met an older one.
     #[error("an older transaction is in the way")]
     Conflict,

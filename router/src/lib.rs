@@ -22,6 +22,7 @@ mod error;
 pub mod etcd;
 mod granted;
 pub mod http;
+mod leases;
 mod list;
 mod merge;
 pub mod metrics;
@@ -39,6 +40,7 @@ pub mod watch;
 
 pub use error::{Error, Outcome, Reason};
 pub use granted::PlacementFacts;
+pub use leases::{Granted, LeaseError, LeaseStatus};
 pub use list::{Listing, Page};
 pub use name::RequestName;
 pub use ready::Readiness;

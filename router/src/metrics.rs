@@ -42,6 +42,9 @@ pub(crate) enum Route {
     Compact,
     Txn,
     Watch,
+    Leases,
+    Locks,
+    Elections,
     Counters,
     Cluster,
     Ring,
@@ -70,6 +73,9 @@ impl Route {
             Route::Compact => "/v1/compact",
             Route::Txn => "/v1/txn",
             Route::Watch => "/v1/watch",
+            Route::Leases => "/v1/leases",
+            Route::Locks => "/v1/locks",
+            Route::Elections => "/v1/elections",
             Route::Counters => "/v1/counters",
             Route::Cluster => "/v1/cluster",
             Route::Ring => "/v1/ring",
@@ -145,9 +151,19 @@ pub(crate) enum EtcdCall {
     Defragment,
     Hash,
     HashKv,
+    LeaseGrant,
+    LeaseRevoke,
+    LeaseTimeToLive,
+    LeaseLeases,
+    Lock,
+    Unlock,
+    Campaign,
+    Proclaim,
+    Leader,
+    Resign,
 }
 
-const ETCD_CALLS: usize = EtcdCall::HashKv as usize + 1;
+const ETCD_CALLS: usize = EtcdCall::Resign as usize + 1;
 /// Codes of gRPC, `OK` first.
 const GRPC_CODES: usize = 17;
 
@@ -165,6 +181,16 @@ impl EtcdCall {
             EtcdCall::Defragment => "Defragment",
             EtcdCall::Hash => "Hash",
             EtcdCall::HashKv => "HashKV",
+            EtcdCall::LeaseGrant => "LeaseGrant",
+            EtcdCall::LeaseRevoke => "LeaseRevoke",
+            EtcdCall::LeaseTimeToLive => "LeaseTimeToLive",
+            EtcdCall::LeaseLeases => "LeaseLeases",
+            EtcdCall::Lock => "Lock",
+            EtcdCall::Unlock => "Unlock",
+            EtcdCall::Campaign => "Campaign",
+            EtcdCall::Proclaim => "Proclaim",
+            EtcdCall::Leader => "Leader",
+            EtcdCall::Resign => "Resign",
         }
     }
 }

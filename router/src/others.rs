@@ -1,8 +1,8 @@
 //! The way of a data group to another one, for transactions over several.
 
 use caucus_api::Failure;
-use caucus_api::shard::Reply;
 use caucus_api::shard::request::Body;
+use caucus_api::shard::{Reply, Txn, TxnDone};
 use caucus_ring::GroupId;
 use tokio::time::Instant;
 
@@ -35,6 +35,16 @@ impl Router {
             Err(Stop::Failed(error)) => Err(failure(error)),
         }
     }
+
+    /// Executes a transaction that a group asks for.
+    pub async fn transact_for_group(
+        &self,
+        txn: Txn,
+        deadline: Instant,
+    ) -> Result<TxnDone, Failure> {
+        let transacted = self.txn(txn, deadline).await.map_err(failure)?;
+        Ok(transacted.done)
+    }
 }
 
 fn failure(error: Error) -> Failure {
@@ -44,6 +54,7 @@ fn failure(error: Error) -> Failure {
         Reason::Expired => Failure::Expired,
         Reason::FutureRevision => Failure::FutureRevision,
         Reason::Compacted { revision } => Failure::Compacted { revision },
+        Reason::LeaseNotFound => Failure::Invalid("there is no such lease".to_owned()),
         Reason::Conflict => Failure::Conflict,
         Reason::NameTaken => Failure::NameTaken,
         Reason::Invalid(why) => Failure::Invalid(why),

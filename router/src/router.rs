@@ -1,5 +1,6 @@
 //! The handle: what every protocol of the front door calls.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -11,15 +12,18 @@ use caucus_api::placement::response::Body as Told;
 use caucus_api::placement::{Report, Reported};
 use caucus_api::shard::reply::Body as Answer;
 use caucus_api::shard::request::Body;
+use caucus_api::shard::write::Action;
 use caucus_api::shard::{self, Reply, RequestId, Write};
 use caucus_client::{Maps, NodeLinks, PlacementClient};
-use caucus_ring::{ClusterMap, GroupId, NodeId, Revision};
+use caucus_ring::{ClusterMap, Epoch, GroupId, NodeId, Revision};
 use prost::Message;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::attempt::Target;
 use crate::granted::Granted;
+use crate::leases::{OPENINGS_MAX, Opened, is_not_open};
 use crate::metrics::RouterMetrics;
+use crate::recipes::queue::Queues;
 use crate::retry::Retry;
 use crate::route::Table;
 use crate::session::Session;
@@ -57,6 +61,12 @@ pub struct Router {
     pub(crate) shared: Arc<Shared>,
 }
 
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").finish_non_exhaustive()
+    }
+}
+
 pub(crate) struct Shared {
     pub(crate) options: RouterOptions,
     links: NodeLinks,
@@ -64,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) granted: Granted,
     pub(crate) maps: Maps,
     pub(crate) hubs: Hubs,
+    pub(crate) opened: Opened,
+    pub(crate) queues: Queues,
     table: ArcSwapOption<Table>,
     /// Held while a table is made, so that each map's is made once.
     making: Mutex<()>,
@@ -144,6 +156,8 @@ impl Router {
                 granted: Granted::default(),
                 maps,
                 hubs: Hubs::default(),
+                opened: Opened::default(),
+                queues: Queues::default(),
                 table: ArcSwapOption::empty(),
                 making: Mutex::new(()),
                 session: Mutex::new(Session::new()),
@@ -167,14 +181,43 @@ impl Router {
         deadline: Instant,
     ) -> Result<Written, Error> {
         let key = write.key.clone();
+        let mut openings = 0;
+        loop {
+            let mut leases = BTreeSet::new();
+            if let Some(Action::Put(put)) = &mut write.action
+                && put.lease != 0
+            {
+                self.open_for_put(&key, put, deadline).await?;
+                leases.insert(put.lease);
+            }
+            let reply = self.write_once(&mut write, name, deadline).await?;
+            match &reply.body {
+                Some(Answer::Txn(done)) if is_not_open(done) && openings < OPENINGS_MAX => {
+                    openings += 1;
+                    self.forget_opened(&leases);
+                }
+                Some(Answer::Txn(done)) if done.problem.is_some() => {
+                    return Err(Error::lease_not_found());
+                }
+                _ => return written(reply),
+            }
+        }
+    }
+
+    async fn write_once(
+        &self,
+        write: &mut Write,
+        name: Option<RequestName>,
+        deadline: Instant,
+    ) -> Result<Reply, Error> {
+        let key = write.key.clone();
         if let Some(name) = name {
             let id = name.id(self.highest());
             write.id = Some(id);
             write.fingerprint = name.fingerprint();
             let body = Body::Write(write.encode_to_vec().into());
             let retry = Retry::new(true, id.sequence);
-            let sent = self.run(Target::Key(&key), &body, 0, retry, deadline);
-            return written(sent.await?);
+            return self.run(Target::Key(&key), &body, 0, retry, deadline).await;
         }
         let mut ids = 1;
         loop {
@@ -189,7 +232,21 @@ impl Router {
                 Err(error) if error.is_stale_id() && ids < IDS_MAX && self.newer(&ticket) => {
                     ids += 1
                 }
-                result => return written(result?),
+                result => return result,
+            }
+        }
+    }
+
+    /// The newest routing table, as soon as there is one.
+    pub(crate) async fn serving_table(&self, deadline: Instant) -> Result<Arc<Table>, Error> {
+        loop {
+            if let Some(table) = self.table().filter(|table| table.map().has_owners()) {
+                return Ok(table);
+            }
+            let next = Epoch(self.shared.maps.epoch().0 + 1);
+            let reached = self.shared.maps.reach(next);
+            if timeout_at(deadline, reached).await.is_err() {
+                return Err(Error::no_map(Outcome::NotApplied));
             }
         }
     }

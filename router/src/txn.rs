@@ -13,11 +13,12 @@ use caucus_api::shard::request::Body;
 use caucus_api::shard::write::Action;
 use caucus_api::shard::{Participant, Prepare, RequestId, Span, Txn, TxnDone, Write};
 use caucus_api::txn::reads_only;
-use caucus_ring::{ClusterMap, GroupId, Revision, VnodeSet};
+use caucus_ring::{ClusterMap, GroupId, Revision, VnodeSet, lease_key};
 use prost::Message;
 use tokio::time::{Instant, sleep};
 
 use crate::attempt::{Stop, Target};
+use crate::leases::{OPENINGS_MAX, is_not_open};
 use crate::retry::{Retry, Step, Stumble};
 use crate::route::Table;
 use crate::router::{IDS_MAX, nonsense};
@@ -58,7 +59,24 @@ impl Router {
     /// As [`txn`](Self::txn); one with a name is executed once for all that have that name.
     pub async fn txn_named(
         &self,
-        txn: Txn,
+        mut txn: Txn,
+        name: Option<RequestName>,
+        deadline: Instant,
+    ) -> Result<Transacted, Error> {
+        for _ in 0..OPENINGS_MAX {
+            let leases = self.open_for_txn(&mut txn, deadline).await?;
+            let transacted = self.txn_once(&txn, name, deadline).await?;
+            if leases.is_empty() || !is_not_open(&transacted.done) {
+                return Ok(transacted);
+            }
+            self.forget_opened(&leases);
+        }
+        Err(Error::lease_not_found())
+    }
+
+    async fn txn_once(
+        &self,
+        txn: &Txn,
         name: Option<RequestName>,
         deadline: Instant,
     ) -> Result<Transacted, Error> {
@@ -68,9 +86,9 @@ impl Router {
                 fingerprint: name.fingerprint(),
                 at_least: Revision(0),
             };
-            return self.txn_under(&txn, under, deadline).await;
+            return self.txn_under(txn, under, deadline).await;
         }
-        let at_least = match reads_only(&txn) {
+        let at_least = match reads_only(txn) {
             true => self.granted(deadline).await?,
             false => Revision(0),
         };
@@ -82,7 +100,7 @@ impl Router {
                 fingerprint: 0,
                 at_least,
             };
-            match self.txn_under(&txn, under, deadline).await {
+            match self.txn_under(txn, under, deadline).await {
                 Err(error) if error.is_stale_id() && ids < IDS_MAX && self.newer(&ticket) => {
                     ids += 1;
                 }
@@ -150,6 +168,7 @@ fn plan(map: &ClusterMap, mut txn: Txn, under: Under) -> Plan {
     let key = smallest_key(&mut txn);
     visit(&mut txn, &mut |touched| match touched {
         Touched::Key(key) => _ = vnodes.insert(map.vnode(key)),
+        Touched::Lease(id) => _ = vnodes.insert(map.ring().lease_vnode(id)),
         Touched::Range(span) => {
             let range = map.route_range(&span.start, &span.end);
             span.vnodes = range.to_packed().into();
@@ -191,24 +210,32 @@ fn participants(mut shares: BTreeMap<GroupId, VnodeSet>, home: GroupId) -> Vec<P
         .collect()
 }
 
-/// The smallest key or range start of a transaction; empty if it touches nothing.
+/// The smallest key or range start of a transaction, or the name of its first lease if there is none; empty if
+/// it touches nothing.
 pub(crate) fn smallest_key(txn: &mut Txn) -> Bytes {
-    let mut smallest: Option<Bytes> = None;
+    let (mut smallest, mut lease): (Option<Bytes>, Option<u64>) = (None, None);
     visit(txn, &mut |touched| {
         let key = match touched {
             Touched::Key(key) => &*key,
             Touched::Range(span) => &span.start,
+            Touched::Lease(id) => {
+                lease = lease.or(Some(id));
+                return;
+            }
         };
         if smallest.as_ref().is_none_or(|smallest| key < smallest) {
             smallest = Some(key.clone());
         }
     });
-    smallest.unwrap_or_default()
+    let name = || lease.map(|id| Bytes::copy_from_slice(&lease_key(id)));
+    smallest.or_else(name).unwrap_or_default()
 }
 
 /// What a transaction touches.
 enum Touched<'a> {
     Key(&'a mut Bytes),
+    /// Its home.
+    Lease(u64),
     Range(&'a mut Span),
 }
 
@@ -222,6 +249,7 @@ fn visit(txn: &mut Txn, seen: &mut dyn FnMut(Touched<'_>)) {
             Some(Kind::Remove(remove)) => visit_span(remove.span.as_mut(), seen),
             Some(Kind::Place(place)) => seen(Touched::Key(&mut place.key)),
             Some(Kind::Change(change)) => seen(Touched::Key(&mut change.key)),
+            Some(Kind::Lease(step)) => seen(Touched::Lease(step.id)),
             Some(Kind::Txn(inner)) => visit(inner, seen),
             None => {}
         }

@@ -6,12 +6,13 @@
 //!                └────▶ watch::Hub ◀── feed of changes ◀─────────┘
 //! ```
 //!
-//! Deliberately absent so far, with room in the formats: leases, moves of vnodes.
+//! Deliberately absent so far, with room in the formats: moves of vnodes.
 
 mod compaction;
 mod driver;
 pub mod fail_points;
 mod inflight;
+mod lessor;
 mod list;
 mod metrics;
 mod options;

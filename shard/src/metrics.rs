@@ -15,6 +15,9 @@ const COMPACTED: &str = "caucus_shard_compacted_records_total";
 const RECOVERED: &str = "caucus_shard_recovered_transactions_total";
 const WATCH_PAST: &str = "caucus_shard_watch_past_reads_total";
 const WATCH_MARKS: &str = "caucus_shard_watch_marks_total";
+const LEASES: &str = "caucus_shard_leases";
+const LEASES_ENDED: &str = "caucus_shard_ended_leases_total";
+const KEEPALIVES: &str = "caucus_shard_keepalives_total";
 const ASK_SECONDS: &str = "caucus_shard_ask_seconds";
 const ASKS_VOID: &str = "caucus_shard_void_asks_total";
 const ASKS_FAILED: &str = "caucus_shard_failed_asks_total";
@@ -26,6 +29,7 @@ const ENTRY_SECONDS: &str = "caucus_shard_entry_seconds";
 pub fn describe() {
     use metrics::{describe_counter, describe_gauge, describe_histogram};
     describe_watches();
+    describe_leases();
     describe_histogram!(BATCH_WRITES, Unit::Count, "Writes of one log entry");
     describe_counter!(WRITES, Unit::Count, "Writes by result");
     describe_counter!(READS, Unit::Count, "Reads by result");
@@ -106,6 +110,20 @@ fn describe_watches() {
     );
 }
 
+fn describe_leases() {
+    metrics::describe_gauge!(
+        LEASES,
+        Unit::Count,
+        "Leases that are at home in a group, on its leader"
+    );
+    metrics::describe_counter!(
+        LEASES_ENDED,
+        Unit::Count,
+        "Leases that have ended or begun to, by why"
+    );
+    metrics::describe_counter!(KEEPALIVES, Unit::Count, "Keepalives that found their lease");
+}
+
 pub(crate) struct Meters {
     pub(crate) batch_writes: Histogram,
     pub(crate) written: Counter,
@@ -124,6 +142,9 @@ pub(crate) struct Meters {
     pub(crate) compacted: Counter,
     pub(crate) watch_past: Counter,
     pub(crate) watch_marks: Counter,
+    pub(crate) leases_expired: Counter,
+    pub(crate) leases_revoked: Counter,
+    pub(crate) keepalives: Counter,
     pub(crate) txn_seconds: Histogram,
     pub(crate) ask_seconds: Histogram,
     pub(crate) asks_void: Counter,
@@ -150,12 +171,20 @@ impl Meters {
             compacted: metrics::counter!(COMPACTED),
             watch_past: metrics::counter!(WATCH_PAST),
             watch_marks: metrics::counter!(WATCH_MARKS),
+            leases_expired: metrics::counter!(LEASES_ENDED, "why" => "expired"),
+            leases_revoked: metrics::counter!(LEASES_ENDED, "why" => "revoked"),
+            keepalives: metrics::counter!(KEEPALIVES),
             txn_seconds: metrics::histogram!(TXN_SECONDS),
             ask_seconds: metrics::histogram!(ASK_SECONDS),
             asks_void: metrics::counter!(ASKS_VOID),
             entry_seconds: metrics::histogram!(ENTRY_SECONDS),
         }
     }
+}
+
+/// Of one group.
+pub(crate) fn leases(group: u32) -> Gauge {
+    metrics::gauge!(LEASES, "group" => group.to_string())
 }
 
 pub(crate) fn ask_failed() {

@@ -400,6 +400,7 @@ impl Reads {
             vnodes: &vnodes,
             occupied: &occupied,
             compacted: self.published.compacted(),
+            leases: None,
         };
         // A transaction that only reads may read as of the revision that it is evaluated at.
         let revision = asked.revision.max(asked.base.saturating_add(1));

@@ -44,6 +44,8 @@ pub(crate) fn check_write(encoded: &Bytes, space: SpaceState) -> Result<Checked,
             (Touches::Key(write.key.clone()), None)
         }
         Some(Action::Txn(tree)) => (check_txn(tree, space)?, None),
+        // Also where there is no space: it may be what makes some.
+        Some(Action::Own(tree)) => (check_txn(tree, SpaceState::Ok)?, None),
         Some(Action::Prepare(prepare)) => {
             let tree = prepare.txn.as_ref();
             let tree = tree.ok_or_else(|| invalid("there is no transaction"))?;
@@ -148,8 +150,9 @@ pub(crate) fn read_job(body: Option<Body>) -> Result<What, Failure> {
             Ok(What::Evaluate(evaluate, footprint.unwrap_or_default()))
         }
         Some(Body::Replay(replay)) => Ok(What::Replay(replay)),
-        Some(Body::Write(_) | Body::Hash(_) | Body::Compact(_) | Body::Follow(_)) | None => {
-            Err(invalid("an unknown request"))
-        }
+        Some(
+            Body::Write(_) | Body::Hash(_) | Body::Compact(_) | Body::Follow(_) | Body::Lease(_),
+        )
+        | None => Err(invalid("an unknown request")),
     }
 }

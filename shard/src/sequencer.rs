@@ -46,6 +46,8 @@ pub(crate) struct WriteJob {
     /// What the sequencer must know of a step of a transaction.
     pub(crate) step: Option<Step>,
     pub(crate) session: u64,
+    /// It is sequenced in this term or not at all.
+    pub(crate) term: Option<u64>,
     pub(crate) encoded: Bytes,
     pub(crate) deadline: Instant,
     pub(crate) reply: ReplyTo,
@@ -153,7 +155,7 @@ impl Sequencer {
                 }
                 continue;
             }
-            let batch = std::mem::take(&mut jobs);
+            let batch = of_term(std::mem::take(&mut jobs), leadership.term);
             let batch = self.without_locked(batch);
             if batch.is_empty() {
                 continue;
@@ -327,6 +329,19 @@ impl Sequencer {
             }
         }
     }
+}
+
+/// Refuses what was decided in an earlier term: what it was decided on may have changed since.
+fn of_term(jobs: Vec<WriteJob>, term: u64) -> Vec<WriteJob> {
+    let is_late = |job: &WriteJob| job.term.is_some_and(|wanted| wanted != term);
+    if !jobs.iter().any(is_late) {
+        return jobs;
+    }
+    let (late, live): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_late);
+    for job in late {
+        job.fail(Failure::NotLeader { leader: None });
+    }
+    live
 }
 
 /// What a batch touches.

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::compaction::{self, Compaction};
 use crate::driver::{Driver, OtherGroups};
 use crate::inflight::InFlight;
+use crate::lessor::{LeaseJob, Lessor};
 use crate::metrics::{self, Meters};
 use crate::reads::{ReadJob, Reads};
 use crate::requests::{check_write, read_job};
@@ -97,6 +98,7 @@ struct Seat {
     writes: mpsc::Sender<WriteJob>,
     reads: mpsc::Sender<ReadJob>,
     follows: mpsc::Sender<FollowJob>,
+    lessor: Lessor,
 }
 
 /// One led group, for reports.
@@ -271,6 +273,13 @@ impl Shard {
         };
         let (follows, follow_queue) = mpsc::channel(options.queue_reads_max);
         self.spawn(hub.run(follow_queue));
+        let lessor = Lessor::new(
+            group.clone(),
+            published.clone(),
+            driver.clone(),
+            self.inner.meters.clone(),
+        );
+        self.spawn(lessor.clone().run());
         let reading = Reads {
             group: group.clone(),
             published: published.clone(),
@@ -286,6 +295,7 @@ impl Shard {
             writes,
             reads,
             follows,
+            lessor,
         });
         let _changing = self
             .inner
@@ -342,6 +352,16 @@ impl Shard {
                 let sent = seat.follows.try_send(job);
                 return sent.map_err(|full| (busy("watches"), full.into_inner().reply));
             }
+            Some(Asked::Lease(call)) => {
+                let job = LeaseJob {
+                    call: request.call,
+                    at_least: request.at_least,
+                    rules_version: request.rules_version,
+                    deadline,
+                    reply,
+                };
+                return seat.lessor.take(call, job);
+            }
             Some(Asked::Compact(ref compact)) => {
                 self.compact(seat, leadership.term, &request, compact.revision, reply);
                 return Ok(());
@@ -386,6 +406,7 @@ impl Shard {
             touches: checked.touches,
             step: checked.step,
             session: checked.session,
+            term: None,
             encoded,
             deadline,
             reply,

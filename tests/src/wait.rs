@@ -9,6 +9,22 @@ pub fn pause() {
     std::thread::sleep(POLL_INTERVAL);
 }
 
+/// Tells how much time has passed: of what lasts for some time, never of how fast something is.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// From now on.
+    pub fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    /// Since then.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// Asks until there is an answer; panics with `what` after `limit`.
 pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use caucus_api::Failure;
-use caucus_api::shard::Reply;
 use caucus_api::shard::request::Body;
+use caucus_api::shard::{Reply, Txn, TxnDone};
 use caucus_router::Router;
 use caucus_shard::OtherGroups;
 use futures::future::BoxFuture;
@@ -34,13 +34,27 @@ impl OtherGroups for Others {
     ) -> BoxFuture<'static, Result<Reply, Failure>> {
         let router = self.router.load_full();
         Box::pin(async move {
-            match router {
-                Some(router) => router.ask_group(group, &body, deadline).await,
-                None => Err(Failure::Unavailable {
-                    reason: "the node is starting or stopping".to_owned(),
-                    unknown: false,
-                }),
-            }
+            let router = router.ok_or_else(closed)?;
+            router.ask_group(group, &body, deadline).await
         })
+    }
+
+    fn transact(
+        &self,
+        txn: Txn,
+        deadline: Instant,
+    ) -> BoxFuture<'static, Result<TxnDone, Failure>> {
+        let router = self.router.load_full();
+        Box::pin(async move {
+            let router = router.ok_or_else(closed)?;
+            router.transact_for_group(txn, deadline).await
+        })
+    }
+}
+
+fn closed() -> Failure {
+    Failure::Unavailable {
+        reason: "the node is starting or stopping".to_owned(),
+        unknown: false,
     }
 }

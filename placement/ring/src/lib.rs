@@ -17,6 +17,7 @@
 
 pub mod hash;
 mod ids;
+mod lease;
 mod map;
 mod range;
 mod ring;
@@ -25,6 +26,7 @@ mod rules;
 mod vnode_set;
 
 pub use ids::{ClusterId, Epoch, GroupId, InvalidClusterId, NodeId, ReplicaId, Revision, Vnode};
+pub use lease::{lease_key, parse_lease_key};
 pub use map::wire;
 pub use map::{
     ClusterMap, DecodeError, Group, GroupState, MapContent, MapError, Node, Replica, ReplicaRole,

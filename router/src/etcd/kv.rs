@@ -90,10 +90,6 @@ impl Etcd {
     async fn put_key(&self, request: PutRequest, deadline: Instant) -> Result<PutResponse, Status> {
         check::put(&request)?;
         fits(&request)?;
-        // Before it is looked whether the key is there; a transaction does it the other way round.
-        if request.lease != 0 {
-            return Err(Refusal::LeaseNotFound.into());
-        }
         if request.prev_kv || request.ignore_value || request.ignore_lease {
             let done = self.single(Op::RequestPut(request), deadline).await?;
             return match done {
@@ -104,7 +100,8 @@ impl Etcd {
         let put = shard::Put {
             value: request.value,
             content_type: String::new(),
-            lease: 0,
+            lease: request.lease as u64,
+            ..shard::Put::default()
         };
         let outcome = self.write(request.key, Action::Put(put), deadline).await?;
         Ok(PutResponse {
@@ -159,7 +156,7 @@ impl Etcd {
     }
 
     /// Headers hold the placement group's term, which reads learn by the way.
-    async fn learn_term(&self, deadline: Instant) -> Result<(), Status> {
+    pub(super) async fn learn_term(&self, deadline: Instant) -> Result<(), Status> {
         if self.router.placement_facts().term == 0 {
             self.router.granted(deadline).await.map_err(refused)?;
         }

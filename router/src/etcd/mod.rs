@@ -13,7 +13,10 @@
 //! are the placement group's, `HashKV` is the same from every node, keys have at most 4 KiB.
 
 mod cluster;
+mod election;
 mod kv;
+mod lease;
+mod lock;
 mod maintenance;
 pub(crate) mod mount;
 mod range;

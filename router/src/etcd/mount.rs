@@ -9,9 +9,12 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use caucus_etcd::etcdserverpb::cluster_server::ClusterServer;
 use caucus_etcd::etcdserverpb::kv_server::KvServer;
+use caucus_etcd::etcdserverpb::lease_server::LeaseServer;
 use caucus_etcd::etcdserverpb::maintenance_server::MaintenanceServer;
 use caucus_etcd::etcdserverpb::watch_server::WatchServer;
 use caucus_etcd::gateway;
+use caucus_etcd::v3electionpb::election_server::ElectionServer;
+use caucus_etcd::v3lockpb::lock_server::LockServer;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -29,6 +32,14 @@ use super::{Etcd, EtcdOptions, NodeFacts};
 use crate::Router;
 
 const BETA: &str = "/v3beta/";
+/// Calls that are answered when others have gone.
+const WAITS: [&str; 3] = [
+    "/v3/lock/lock",
+    "/v3/election/campaign",
+    "/v3/election/observe",
+];
+/// The longest of these.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// All of the API, ready to be called.
 pub(crate) struct Mount {
@@ -36,6 +47,9 @@ pub(crate) struct Mount {
     cluster: ClusterServer<Etcd>,
     maintenance: MaintenanceServer<Etcd>,
     watch: WatchServer<Etcd>,
+    lease: LeaseServer<Etcd>,
+    lock: LockServer<Etcd>,
+    election: ElectionServer<Etcd>,
     gateway: TowerToHyperService<axum::Router>,
 }
 
@@ -59,17 +73,18 @@ impl Mount {
         let cluster = ClusterServer::from_arc(etcd.clone());
         let maintenance = MaintenanceServer::from_arc(etcd.clone());
         let watch = WatchServer::from_arc(etcd.clone()).max_encoding_message_size(usize::MAX);
-        let gateway = gateway::kv(etcd.clone())
-            .merge(gateway::watch(etcd.clone()))
-            .merge(gateway::cluster(etcd.clone()))
-            .merge(gateway::maintenance(etcd))
-            .route("/version", get(version))
-            .fallback(gateway::not_found);
+        let lease = LeaseServer::from_arc(etcd.clone()).max_encoding_message_size(usize::MAX);
+        let lock = LockServer::from_arc(etcd.clone());
+        let election = ElectionServer::from_arc(etcd.clone());
+        let gateway = gateway::router(etcd).route("/version", get(version));
         Mount {
             kv,
             cluster,
             maintenance,
             watch,
+            lease,
+            lock,
+            election,
             gateway: TowerToHyperService::new(gateway),
         }
     }
@@ -81,6 +96,9 @@ impl Mount {
         match service {
             "etcdserverpb.KV" => called(self.kv.clone(), request).await,
             "etcdserverpb.Watch" => called(self.watch.clone(), request).await,
+            "etcdserverpb.Lease" => called(self.lease.clone(), request).await,
+            "v3lockpb.Lock" => called(self.lock.clone(), request).await,
+            "v3electionpb.Election" => called(self.election.clone(), request).await,
             "etcdserverpb.Cluster" => called(self.cluster.clone(), request).await,
             "etcdserverpb.Maintenance" => called(self.maintenance.clone(), request).await,
             unknown => {
@@ -91,7 +109,8 @@ impl Mount {
         }
     }
 
-    /// Answers a request of the JSON gateway; one whose body doesn't end within the limit is given up.
+    /// Answers a request of the JSON gateway; one whose body doesn't end within the limit is given up, unless
+    /// it is of those that wait for others.
     pub(crate) async fn json(
         &self,
         mut request: Request<Incoming>,
@@ -103,6 +122,10 @@ impl Mount {
         {
             *request.uri_mut() = stable;
         }
+        let limit = match WAITS.contains(&request.uri().path()) {
+            true => WAIT_MAX,
+            false => limit,
+        };
         let called = timeout(limit, self.gateway.call(request.map(Body::new)));
         match called.await {
             Ok(Ok(answer)) => answer,

@@ -22,6 +22,7 @@ pub(super) fn refused(error: Error) -> Status {
         Reason::NoSpace => Refusal::NoSpace,
         Reason::FutureRevision => Refusal::FutureRevision,
         Reason::Compacted { .. } => Refusal::Compacted,
+        Reason::LeaseNotFound => Refusal::LeaseNotFound,
         Reason::Busy(_) => Refusal::TooManyRequests,
         Reason::Deadline => Refusal::Timeout,
         Reason::Conflict | Reason::Expired | Reason::NameTaken => Refusal::LeaderChanged,
@@ -40,13 +41,17 @@ pub(super) fn problem(problem: &Problem) -> Status {
         ProblemKind::KeyNotFound => Refusal::KeyNotFound.into(),
         ProblemKind::Compacted => Refusal::Compacted.into(),
         ProblemKind::FutureRevision => Refusal::FutureRevision.into(),
-        ProblemKind::LeaseNotFound => Refusal::LeaseNotFound.into(),
+        ProblemKind::LeaseNotFound | ProblemKind::LeaseNotOpen => Refusal::LeaseNotFound.into(),
+        ProblemKind::LeaseExists => Refusal::LeaseExists.into(),
         ProblemKind::TooManyKeys => Status::resource_exhausted(format!(
             "caucus: a transaction touches at most {} keys",
             caucus_api::limits::TXN_KEYS_MAX
         )),
         ProblemKind::TooLarge => Refusal::RequestTooLarge.into(),
-        ProblemKind::None | ProblemKind::NotAnInteger | ProblemKind::Overflow => nonsense(),
+        ProblemKind::None
+        | ProblemKind::NotAnInteger
+        | ProblemKind::Overflow
+        | ProblemKind::LeaseHasKeys => nonsense(),
     }
 }
 
@@ -68,6 +73,7 @@ pub(super) fn key_value(key: Bytes, record: Record) -> KeyValue {
         lease,
         content_type: _,
         value,
+        lease_grant: _,
     } = record;
     KeyValue {
         key,
@@ -97,7 +103,7 @@ pub(super) fn txn(request: &TxnRequest, done: TxnDone) -> TxnResponse {
     let writes = done.answers.iter().any(|answer| match &answer.answer {
         Some(Found::Placed(_) | Found::Changed(_)) => true,
         Some(Found::Removed(removed)) => removed.count > 0,
-        Some(Found::Ranged(_)) | None => false,
+        Some(Found::Ranged(_) | Found::Lease(_)) | None => false,
     });
     let mut answers = Answers {
         path: done.path.into_iter(),

@@ -129,6 +129,7 @@ fn operation(op: &RequestOp) -> Operation {
                 value: request.value.clone(),
                 content_type: String::new(),
                 lease: request.lease as u64,
+                ..Put::default()
             }),
             keep_value: request.ignore_value,
             keep_lease: request.ignore_lease,
@@ -137,6 +138,7 @@ fn operation(op: &RequestOp) -> Operation {
         Request::RequestDeleteRange(request) => Kind::Remove(Remove {
             span: Some(span(&request.key, &request.range_end)),
             previous: request.prev_kv,
+            ..Remove::default()
         }),
         Request::RequestTxn(request) => Kind::Txn(txn(request)),
     });

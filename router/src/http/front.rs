@@ -102,6 +102,9 @@ impl Front {
             Route::Compact => compact::handle(&self.router, &parts, &mut payload).await,
             Route::Txn => txn::handle(&self.router, &parts, &mut payload).await,
             Route::Watch
+            | Route::Leases
+            | Route::Locks
+            | Route::Elections
             | Route::Counters
             | Route::Cluster
             | Route::Ring

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use caucus_api::shard::Record;
 
 use super::media::{self, Kind};
+use super::recipes::leases;
 
 /// An object under construction.
 pub(super) struct Object<'a> {
@@ -39,6 +40,10 @@ impl<'a> Object<'a> {
 
     pub(super) fn integer(&mut self, name: &str, value: i64) {
         let _ = write!(self.field(name), "{value}");
+    }
+
+    pub(super) fn decimal(&mut self, name: &str, value: f64) {
+        let _ = write!(self.field(name), "{value:.3}");
     }
 
     pub(super) fn boolean(&mut self, name: &str, value: bool) {
@@ -79,6 +84,9 @@ impl<'a> Object<'a> {
             self.value(record);
         }
         self.revisions(record.mod_revision, record.create_revision, record.version);
+        if record.lease != 0 {
+            self.text("lease", &leases::show(record.lease));
+        }
     }
 
     /// The revisions of a record.

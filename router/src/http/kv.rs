@@ -22,7 +22,8 @@ use crate::{Router, Written};
 
 pub(super) const METHODS: &str = "GET, HEAD, PUT, DELETE";
 const READ_PARAMS: &[&str] = &["raw", "consistency", "revision", "timeout", "key64"];
-const WRITE_PARAMS: &[&str] = &["timeout", "key64"];
+const DELETE_PARAMS: &[&str] = &["timeout", "key64"];
+const PUT_PARAMS: &[&str] = &["timeout", "lease", "key64"];
 
 /// Answers a request for one key. `path_key` is what follows `/v1/kv/`; `None`: the key is in `key64`.
 pub(super) async fn handle(
@@ -132,8 +133,8 @@ async fn put(
     path_key: Option<&str>,
     payload: &mut Payload,
 ) -> Result<Answer, Problem> {
-    let params = Params::parse(parts.uri.query(), WRITE_PARAMS)?;
-    let key = key_of(path_key, &params, WRITE_PARAMS)?;
+    let params = Params::parse(parts.uri.query(), PUT_PARAMS)?;
+    let key = key_of(path_key, &params, PUT_PARAMS)?;
     let condition = condition::of_write(&parts.headers)?;
     let timeout = params.timeout(parts, router.options())?;
     let content_type = match parts.headers.get(CONTENT_TYPE) {
@@ -143,8 +144,15 @@ async fn put(
             .map_err(|_| Problem::new(Code::BadContentType, "a content type is ASCII text"))?,
     };
     let value = payload.read().await?;
-    let name = idempotency::name(parts, &[b"put", &key], &[&value])?;
-    let write = put_of(key.clone(), value, content_type, condition)?;
+    let name = idempotency::name(
+        parts,
+        &[b"put", &key],
+        &[&value, params.get("lease").unwrap_or(b"")],
+    )?;
+    let mut write = put_of(key.clone(), value, content_type, condition)?;
+    if let Some(Action::Put(put)) = &mut write.action {
+        put.lease = params.lease()?.unwrap_or(0);
+    }
     let deadline = Instant::now() + timeout;
     let written = router.write_named(write, name, deadline).await?;
     let mut body = Vec::with_capacity(key.len() + 96);
@@ -177,7 +185,7 @@ pub(super) fn put_of(
     let put = Put {
         value,
         content_type: content_type.to_owned(),
-        lease: 0,
+        ..Put::default()
     };
     Ok(write_of(key, condition, Action::Put(put)))
 }
@@ -212,8 +220,8 @@ pub(super) fn write_put(out: &mut Vec<u8>, key: &[u8], outcome: &Outcome) -> Res
 }
 
 async fn delete(router: &Router, parts: &Parts, path_key: Option<&str>) -> Result<Answer, Problem> {
-    let params = Params::parse(parts.uri.query(), WRITE_PARAMS)?;
-    let key = key_of(path_key, &params, WRITE_PARAMS)?;
+    let params = Params::parse(parts.uri.query(), DELETE_PARAMS)?;
+    let key = key_of(path_key, &params, DELETE_PARAMS)?;
     let condition = condition::of_write(&parts.headers)?;
     let deadline = Instant::now() + params.timeout(parts, router.options())?;
     let name = idempotency::name(parts, &[b"delete", &key], &[])?;

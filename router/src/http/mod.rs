@@ -14,6 +14,7 @@ mod batch;
 mod change;
 mod compact;
 mod condition;
+mod frames;
 mod front;
 mod gathering;
 mod history;

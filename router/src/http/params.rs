@@ -8,6 +8,7 @@ use http::request::Parts;
 
 use super::key::percent_decode;
 use super::problem::{Code, Problem};
+use super::recipes::leases;
 use crate::RouterOptions;
 
 /// The deadline of a request, in seconds; the parameter `timeout` goes before it.
@@ -75,6 +76,12 @@ impl<'a> Params<'a> {
                 &format!("a number from {} to {}", range.start(), range.end()),
             )),
         }
+    }
+
+    /// A lease by its id.
+    pub(super) fn lease(&self) -> Result<Option<u64>, Problem> {
+        let lease = self.get("lease").map(String::from_utf8_lossy);
+        lease.map(|lease| leases::id(&lease)).transpose()
     }
 
     /// The revision as of which to read.

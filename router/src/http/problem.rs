@@ -85,6 +85,22 @@ codes! {
     NotFound "not_found" NOT_FOUND false "there is no such route",
     /// No such key.
     KeyNotFound "key_not_found" NOT_FOUND false "there is no such key",
+    /// No such lease, or it is over.
+    LeaseNotFound "lease_not_found" NOT_FOUND false "there is no such lease",
+    /// A lease with this id lives.
+    LeaseExists "lease_exists" CONFLICT false "the lease exists already",
+    /// Others hold the lock, and held it as long as the caller waited.
+    NotAcquired "not_acquired" CONFLICT true "the lock is held by others",
+    /// The lease of who waited is over.
+    SessionExpired "session_expired" CONFLICT false "the lease has ended",
+    /// A lock that is in use as another kind.
+    OtherKind "other_kind" CONFLICT false "the lock is in use as another kind",
+    /// Who isn't the leader.
+    NotLeading "not_leading" CONFLICT false "it does not lead",
+    /// There is no candidate.
+    NoLeader "no_leader" NOT_FOUND true "nobody leads",
+    /// Not under this key and token.
+    NotHeld "not_held" CONFLICT false "it is not held",
     /// The route has other methods.
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED false "the method is not allowed here",
     /// The body did not arrive in time.
@@ -217,6 +233,7 @@ impl From<Error> for Problem {
             Reason::Expired => Code::Expired,
             Reason::FutureRevision => Code::FutureRevision,
             Reason::Compacted { .. } => Code::Compacted,
+            Reason::LeaseNotFound => Code::LeaseNotFound,
             Reason::Conflict => Code::Conflict,
             Reason::NameTaken => Code::IdempotencyKeyReused,
             Reason::Invalid(_) => Code::InvalidRequest,

@@ -21,6 +21,7 @@ use super::json::{self, Object};
 use super::params::Params;
 use super::payload::Payload;
 use super::problem::{Code, Problem};
+use super::recipes::leases;
 use super::reply::{self, Answer};
 use super::{idempotency, key, kv, media};
 use crate::Router;
@@ -111,6 +112,8 @@ struct PutBody<'a> {
     value: Option<&'a RawValue>,
     #[serde(borrow, default)]
     content_type: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    lease: Option<Text<'a>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -279,6 +282,7 @@ fn op_of(op: OpBody<'_>, body: &Bytes, count: &mut usize) -> Result<Operation, P
         OpBody::Delete(span) => Kind::Remove(Remove {
             span: Some(span_of(span, body)?),
             previous: false,
+            ..Remove::default()
         }),
         OpBody::Increment(change) => number_of(change, By::Add, body)?,
         OpBody::Min(change) => number_of(change, By::Min, body)?,
@@ -311,12 +315,14 @@ fn place_of(put: PutBody<'_>, body: &Bytes) -> Result<Place, Problem> {
     let named = put.content_type.as_ref().map(|text| &*text.0);
     let (value, content_type) = json_value(value, named, body)?;
     media::check(content_type, &value)?;
+    let lease = put.lease.as_ref().map(|text| leases::id(&text.0));
     Ok(Place {
         key: key::checked(key)?,
         put: Some(shard::Put {
             value,
             content_type: content_type.to_owned(),
-            lease: 0,
+            lease: lease.transpose()?.unwrap_or(0),
+            ..shard::Put::default()
         }),
         ..Place::default()
     })
@@ -331,13 +337,16 @@ pub(super) fn impossible(problem: &shard::Problem) -> Problem {
         ProblemKind::TooLarge => "its result is too large a value",
         ProblemKind::Compacted => "its revision is compacted",
         ProblemKind::FutureRevision => "its revision has not been granted yet",
-        ProblemKind::LeaseNotFound => "its lease is not there",
+        ProblemKind::LeaseNotFound | ProblemKind::LeaseNotOpen => "its lease is not there",
+        ProblemKind::LeaseExists => "its lease lives already",
+        ProblemKind::LeaseHasKeys => "its lease holds other keys",
         ProblemKind::TooManyKeys => "it touches too many keys",
     };
-    Problem::new(
-        Code::Impossible,
-        format!("operation {}: {why}", problem.operation),
-    )
+    let code = match problem.kind() {
+        ProblemKind::LeaseNotFound | ProblemKind::LeaseNotOpen => Code::LeaseNotFound,
+        _ => Code::Impossible,
+    };
+    Problem::new(code, format!("operation {}: {why}", problem.operation))
 }
 
 fn write_done(out: &mut Vec<u8>, txn: &Txn, done: &TxnDone) {

@@ -7,7 +7,10 @@
 //! Deliberately absent: forms of protocols. [`http`](crate::http) and [`etcd`](crate::etcd) call these.
 
 pub mod counters;
+pub mod elections;
+pub mod locks;
 mod place;
+pub mod queue;
 #[allow(dead_code, reason = "the recipes that follow use the rest")]
 mod steps;
 

@@ -5,14 +5,16 @@ use caucus_api::range::prefix_end;
 use caucus_api::shard::answer::Answer as Did;
 use caucus_api::shard::change::By;
 use caucus_api::shard::compare::{Relation, Target};
+use caucus_api::shard::lease_step::Kind as LeaseKind;
 use caucus_api::shard::operation::Operation as Kind;
 use caucus_api::shard::{
-    Answer, Change, Changed, Compare, Operation, Place, Problem, Put, RangeRead, Ranged, Record,
-    Remove, Span, Txn,
+    Answer, Change, Changed, Compare, LeaseStep, Operation, Place, Problem, Put, RangeRead, Ranged,
+    Record, Remove, Span, Txn,
 };
 use caucus_ring::Revision;
 use tokio::time::Instant;
 
+use crate::leases::lease_step;
 use crate::{Error, RequestName, Router};
 
 /// A transaction under construction: operations go into `then` until [`otherwise`](Self::otherwise).
@@ -89,10 +91,24 @@ impl Steps {
         }))
     }
 
+    /// Grants a lease.
+    pub(crate) fn grant(self, lease: u64, ttl_s: u64) -> Steps {
+        self.operation(Kind::Lease(LeaseStep {
+            ttl_s,
+            ..lease_step(LeaseKind::Grant, lease)
+        }))
+    }
+
+    /// Ends a lease whose last keys, all in its group, are removed by what stands before.
+    pub(crate) fn drop(self, lease: u64) -> Steps {
+        self.operation(Kind::Lease(lease_step(LeaseKind::Drop, lease)))
+    }
+
     pub(crate) fn remove(self, key: &Bytes) -> Steps {
         self.operation(Kind::Remove(Remove {
             span: Some(only(key)),
             previous: false,
+            ..Remove::default()
         }))
     }
 
@@ -101,6 +117,7 @@ impl Steps {
         self.operation(Kind::Remove(Remove {
             span: Some(below(prefix)),
             previous: false,
+            ..Remove::default()
         }))
     }
 

@@ -94,6 +94,7 @@ impl MemoryGroups {
                 | Body::Compact(_)
                 | Body::Follow(_)
                 | Body::Replay(_)
+                | Body::Lease(_)
                 | Body::Hash(_),
             )
             | None => {
@@ -189,6 +190,7 @@ impl State {
                     lease: 0,
                     content_type: put.content_type,
                     value: put.value,
+                    lease_grant: 0,
                 };
                 outcome.kind = Kind::Put as i32;
                 outcome.create_revision = record.create_revision;
@@ -204,7 +206,8 @@ impl State {
             | Action::Decide(_)
             | Action::Commit(_)
             | Action::Abort(_)
-            | Action::Forget(_) => panic!("not sent by these tests"),
+            | Action::Forget(_)
+            | Action::Own(_) => panic!("not sent by these tests"),
         }
         self.done.insert((id.session, id.sequence), outcome);
         outcome

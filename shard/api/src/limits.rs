@@ -24,5 +24,7 @@ pub const TXN_KEYS_MAX: usize = 100_000;
 pub const TXN_OPERATIONS_MAX: usize = 1024;
 /// How deep transactions may lie in one another.
 pub const TXN_DEPTH_MAX: usize = 16;
+/// How long a lease may live without a sign of life, in seconds; as in etcd.
+pub const LEASE_TTL_S_MAX: u64 = 9_000_000_000;
 /// The content type of a value that is a number.
 pub const NUMBER_TYPE: &str = "application/vnd.caucus.integer";

@@ -9,6 +9,9 @@ pub fn reads_only(txn: &Txn) -> bool {
     operations.all(|operation| match &operation.operation {
         Some(Operation::Range(_)) => true,
         Some(Operation::Txn(inner)) => reads_only(inner),
-        Some(Operation::Place(_) | Operation::Remove(_) | Operation::Change(_)) | None => false,
+        Some(
+            Operation::Place(_) | Operation::Remove(_) | Operation::Change(_) | Operation::Lease(_),
+        )
+        | None => false,
     })
 }

@@ -11,6 +11,7 @@ use caucus_api::shard::change::By;
 use caucus_api::shard::command::Command as Kind;
 use caucus_api::shard::compare::Target;
 use caucus_api::shard::condition::Kind as Must;
+use caucus_api::shard::lease_step::Kind as LeaseKind;
 use caucus_api::shard::operation::Operation as Op;
 use caucus_api::shard::outcome::Kind as Did;
 use caucus_api::shard::reply::Body as Answer;
@@ -18,9 +19,9 @@ use caucus_api::shard::request::Body;
 use caucus_api::shard::write::Action;
 use caucus_api::shard::{
     Abort, Batch, Bootstrap, Change, Command, Commit, Compact, Compare, Condition, Decide, Delete,
-    Error, Filter, Forget, Found, Get, Hash, Hashed, Item, List, Listed, Operation, Outcome,
-    Participant, Place, Prepare, Put, RangeRead, Record, Remove, Replies, Reply, Request,
-    RequestId, Requests, Revisions, SessionProgress, Span, Txn, Unit, Write,
+    Error, Filter, Forget, Found, Get, Hash, Hashed, Item, Lease, LeaseStep, List, Listed,
+    Operation, Outcome, Participant, Place, Prepare, Put, RangeRead, Record, Remove, Replies,
+    Reply, Request, RequestId, Requests, Revisions, SessionProgress, Span, Txn, Unit, Write,
 };
 use prost::Message;
 
@@ -31,6 +32,10 @@ const BATCH: &str = "121c08f1a2041202010212001a1009080706050403020110ab0218f0a20
 const WRITE_PUT: &str = "\
     0a1009080706050403020110ac0218f0a20412062f612f622f631a071a050a0305ac0222026d65280630\
     0352180a027b7d12106170706c69636174696f6e2f6a736f6e184d";
+const LEASE_OPERATION: &str = "320a080110f8acd19101201e";
+const LEASE: &str = "0809101e18dc0b20012a020304";
+const LEASED_PUT: &str = "0a0178184d2009280a";
+const LEASED_REMOVE: &str = "0a040a022f61184d2009";
 const WRITE_DELETE: &str = "0a1009080706050403020110ac0218f0a20412062f612f622f635a00";
 const WRITE_TXN: &str = "\
     0a1009080706050403020110ac0218f0a20412022f6138096a520a0a0a040a022f6110031803120f120d\
@@ -185,6 +190,7 @@ fn writes() {
             value: text("{}"),
             content_type: "application/json".to_owned(),
             lease: 77,
+            ..Put::default()
         })),
     };
     check(put, WRITE_PUT);
@@ -236,6 +242,7 @@ fn txn() -> Txn {
             vnodes: vec![1].into(),
         }),
         previous: false,
+        ..Remove::default()
     };
     let range = RangeRead {
         span: key("/a"),
@@ -311,6 +318,46 @@ fn transactions_and_their_steps() {
 }
 
 #[test]
+fn leases() {
+    let step = LeaseStep {
+        kind: LeaseKind::Grant as i32,
+        id: 0x1234_5678,
+        ttl_s: 30,
+        ..LeaseStep::default()
+    };
+    let operation = Operation {
+        operation: Some(Op::Lease(step)),
+    };
+    check(operation, LEASE_OPERATION);
+    let lease = Lease {
+        grant: 9,
+        ttl_s: 30,
+        rest_ms: 1500,
+        ends: true,
+        groups: vec![3, 4],
+    };
+    check(lease, LEASE);
+    let put = Put {
+        value: text("x"),
+        content_type: String::new(),
+        lease: 77,
+        lease_grant: 9,
+        lease_open: 10,
+    };
+    check(put, LEASED_PUT);
+    let remove = Remove {
+        span: Some(Span {
+            start: text("/a"),
+            ..Span::default()
+        }),
+        previous: false,
+        lease: 77,
+        lease_grant: 9,
+    };
+    check(remove, LEASED_REMOVE);
+}
+
+#[test]
 fn records_and_outcomes_of_the_state() {
     let record = Record {
         create_revision: 5,
@@ -319,6 +366,7 @@ fn records_and_outcomes_of_the_state() {
         lease: 77,
         content_type: "text/plain".to_owned(),
         value: text("hi"),
+        lease_grant: 0,
     };
     check(record, RECORD);
     check(outcome(), OUTCOME);

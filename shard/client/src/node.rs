@@ -346,6 +346,7 @@ fn payload_bytes(request: &Request) -> usize {
         Some(Body::Evaluate(evaluate)) => prost::Message::encoded_len(evaluate),
         Some(Body::Follow(follow)) => prost::Message::encoded_len(follow),
         Some(Body::Replay(replay)) => prost::Message::encoded_len(replay),
+        Some(Body::Lease(call)) => prost::Message::encoded_len(call),
         Some(Body::Hash(_) | Body::Fate(_) | Body::Compact(_)) | None => 0,
     };
     body + std::mem::size_of::<Request>()

@@ -9,13 +9,15 @@
 //!   2 CURRENT  vnode u16 | key                               current value of a key
 //!   3 HISTORY  vnode u16 | escaped key | until u64           past values, by when they ended
 //!   4 DEDUP    log index u64                                 answers by request id
-//!   5 LEASE    reserved
+//!   5 LEASE    vnode u16 | lease u64                         leases that are at home here
 //!   6 TXN      attempt u64                                   prepared transactions
 //!   7 VNODE    vnode u16                                     one record a vnode
 //!   8 SESSION  session u64                                   how far a client has got
 //!   9 JOURNAL  log index u64                                 changes of vnode records
 //!  10 IDEMPOTENT  time u64 | session u64 | sequence u64      requests that clients named
 //!  11 CHANGES  revision u64                                  which keys changed from there on
+//!  12 ATTACHED lease u64 | key                               keys that are attached to a lease
+//!  13 OPEN     lease u64                                     leases that may be attached to here
 //! Space::Log, storage id > 0
 //!   1 LOG_META record u8                                     vote, purged, ...
 //!   2 ENTRY    index u64                                     one log entry
@@ -67,6 +69,10 @@ pub mod state_kind {
     pub const IDEMPOTENT: u8 = 10;
     /// Which keys changed, by revision.
     pub const CHANGES: u8 = 11;
+    /// Which keys are attached to a lease.
+    pub const ATTACHED: u8 = 12;
+    /// Leases of other groups that keys may be attached to.
+    pub const OPEN: u8 = 13;
 }
 
 /// Kinds in [`Space::Log`](crate::Space::Log).
@@ -161,6 +167,55 @@ pub fn parse_current(storage: StorageId, key: &[u8]) -> Option<(u16, &[u8])> {
 /// What a round of applies that ended at `index` changed in vnode records.
 pub fn journal(storage: StorageId, index: u64) -> Bytes {
     key(storage, state_kind::JOURNAL, &[&index.to_be_bytes()])
+}
+
+/// A lease at home in a vnode of this group.
+pub fn lease(storage: StorageId, vnode: u16, lease: u64) -> Bytes {
+    let (vnode, lease) = (vnode.to_be_bytes(), lease.to_be_bytes());
+    key(storage, state_kind::LEASE, &[&vnode, &lease])
+}
+
+/// Vnode and id of a [`lease`] key; `None` if it is no such key.
+pub fn parse_lease(storage: StorageId, key: &[u8]) -> Option<(u16, u64)> {
+    let rest = rest(key, storage, state_kind::LEASE)?;
+    let (vnode, lease) = rest.split_first_chunk::<2>()?;
+    let lease: &[u8; 8] = lease.try_into().ok()?;
+    Some((u16::from_be_bytes(*vnode), u64::from_be_bytes(*lease)))
+}
+
+/// That a user's key is attached to a lease.
+pub fn attached(storage: StorageId, lease: u64, user_key: &[u8]) -> Bytes {
+    key(
+        storage,
+        state_kind::ATTACHED,
+        &[&lease.to_be_bytes(), user_key],
+    )
+}
+
+/// The [`attached`] keys of a lease from a user's key on.
+pub fn attached_from(storage: StorageId, lease: u64, user_key: &[u8]) -> Range<Bytes> {
+    let end = match lease.checked_add(1) {
+        Some(next) => attached(storage, next, b""),
+        None => kind_range(storage, state_kind::ATTACHED).end,
+    };
+    attached(storage, lease, user_key)..end
+}
+
+/// Lease and user's key of an [`attached`] key; `None` if it is no such key.
+pub fn parse_attached(storage: StorageId, key: &[u8]) -> Option<(u64, &[u8])> {
+    let (lease, user_key) = rest(key, storage, state_kind::ATTACHED)?.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*lease), user_key))
+}
+
+/// A lease of another group that keys here may be attached to.
+pub fn open_lease(storage: StorageId, lease: u64) -> Bytes {
+    key(storage, state_kind::OPEN, &[&lease.to_be_bytes()])
+}
+
+/// The id of an [`open_lease`] key; `None` if it is no such key.
+pub fn parse_open_lease(storage: StorageId, key: &[u8]) -> Option<u64> {
+    let lease = rest(key, storage, state_kind::OPEN)?;
+    Some(u64::from_be_bytes(lease.try_into().ok()?))
 }
 
 /// How far a client session has got.

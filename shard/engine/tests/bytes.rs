@@ -18,7 +18,7 @@ const ID: keys::StorageId = 0x0102_0304;
 
 #[test]
 fn keys_are_frozen() {
-    let table: [(Bytes, &str); 13] = [
+    let table: [(Bytes, &str); 16] = [
         (keys::node(9), "000000000109"),
         (
             keys::pointer(5, 6),
@@ -41,6 +41,12 @@ fn keys_are_frozen() {
         (keys::vnode(ID, 0x1234), "01020304071234"),
         (keys::session(ID, 9), "01020304080000000000000009"),
         (keys::journal(ID, 10), "0102030409000000000000000a"),
+        (
+            keys::lease(ID, 0x1234, 11),
+            "01020304051234000000000000000b",
+        ),
+        (keys::attached(ID, 12, b"k"), "010203040c000000000000000c6b"),
+        (keys::open_lease(ID, 13), "010203040d000000000000000d"),
     ];
     for (key, wanted) in table {
         assert_eq!(hex(&key), wanted);
@@ -60,8 +66,12 @@ fn kinds_are_frozen() {
         s::VNODE,
         s::SESSION,
         s::JOURNAL,
+        s::IDEMPOTENT,
+        s::CHANGES,
+        s::ATTACHED,
+        s::OPEN,
     ];
-    assert_eq!(state, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(state, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     assert_eq!([log_kind::META, log_kind::ENTRY], [1, 2]);
     assert_eq!([node_kind::NODE, node_kind::POINTER], [1, 2]);
 }

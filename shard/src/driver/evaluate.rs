@@ -82,8 +82,8 @@ impl Driver {
     pub(super) fn alone(&self, tree: &Txn) -> Result<Prepare, Failure> {
         let scope = self.parts.published.scope();
         let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
-        let vnodes: VnodeSet = txn::vnodes(tree, |key| routing.vnode(key))
-            .map_err(|error| Failure::Invalid(error.to_string()))?;
+        let vnodes: VnodeSet =
+            txn::vnodes(tree, routing).map_err(|error| Failure::Invalid(error.to_string()))?;
         Ok(Prepare {
             txn: Some(tree.clone()),
             coordinator: self.this_group(),

@@ -23,7 +23,8 @@ use std::sync::{Arc, Mutex};
 use caucus_api::Failure;
 use caucus_api::shard::reply::Body;
 use caucus_api::shard::request::Body as Ask;
-use caucus_api::shard::{Outcome, Part, Reply, Write};
+use caucus_api::shard::write::Action;
+use caucus_api::shard::{Outcome, Part, Reply, RequestId, Txn, TxnDone, Write};
 use caucus_raft::Group;
 use futures::future::BoxFuture;
 use prost::Message;
@@ -33,7 +34,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::metrics::Meters;
 use crate::reads::{ReadJob, What};
 use crate::sequencer::{Step, Touches, WriteJob};
-use crate::state::{Published, Standing};
+use crate::state::{Published, Standing, txn};
 
 /// Writes of a group that may wait for locks.
 const WAITING_MAX: usize = 4096;
@@ -48,6 +49,10 @@ pub trait OtherGroups: Send + Sync + 'static {
         body: Ask,
         deadline: Instant,
     ) -> BoxFuture<'static, Result<Reply, Failure>>;
+
+    /// Executes a transaction as a client would, over whatever groups its keys are in.
+    fn transact(&self, txn: Txn, deadline: Instant)
+    -> BoxFuture<'static, Result<TxnDone, Failure>>;
 }
 
 /// Drives the transactions of one group. Cheap to clone.
@@ -174,6 +179,7 @@ impl Driver {
             touches: Touches::Nothing,
             step: Some(Step::Follow),
             session: 0,
+            term: None,
             encoded: write.encode_to_vec().into(),
             deadline,
             reply: Box::new(move |reply| _ = told.send(reply)),
@@ -184,6 +190,64 @@ impl Driver {
             return Err(Failure::Deadline { unknown: false });
         }
         body(answer.await.ok())
+    }
+
+    /// A transaction of this group alone that its leader makes by itself, in this term or not at all. It
+    /// may be applied though this fails.
+    pub(crate) async fn own(
+        &self,
+        tree: Txn,
+        term: u64,
+        deadline: Instant,
+    ) -> Result<TxnDone, Failure> {
+        let touches = Touches::Many(txn::footprint(&tree));
+        let write = self.own_write(tree)?;
+        let (told, answer) = oneshot::channel();
+        let job = WriteJob {
+            call: 0,
+            at_least: 0,
+            touches,
+            step: None,
+            session: 0,
+            term: Some(term),
+            encoded: write.encode_to_vec().into(),
+            deadline,
+            reply: Box::new(move |reply| _ = told.send(reply)),
+        };
+        let sent = timeout_at(deadline, self.parts.writes.send(job)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return Err(Failure::Deadline { unknown: false });
+        }
+        done(body(answer.await.ok())?)
+    }
+
+    /// The same in another group, whoever leads it.
+    pub(crate) async fn own_there(
+        &self,
+        group: u32,
+        tree: Txn,
+        deadline: Instant,
+    ) -> Result<TxnDone, Failure> {
+        let write = self.own_write(tree)?;
+        let ask = Ask::Write(write.encode_to_vec().into());
+        done(self.there(group, ask, deadline).await?)
+    }
+
+    fn own_write(&self, tree: Txn) -> Result<Write, Failure> {
+        let scope = self.parts.published.scope();
+        let routing = scope.routing.as_ref().ok_or(Failure::Moved { epoch: 0 })?;
+        Ok(Write {
+            // It isn't remembered.
+            id: Some(RequestId::default()),
+            rules_version: routing.rules.version(),
+            action: Some(Action::Own(tree)),
+            ..Write::default()
+        })
+    }
+
+    /// A transaction over any groups, as a client's.
+    pub(crate) async fn anywhere(&self, tree: Txn, deadline: Instant) -> Result<TxnDone, Failure> {
+        self.parts.others.transact(tree, deadline).await
     }
 
     /// A question to this group's own state.
@@ -208,12 +272,17 @@ impl Driver {
         body(answer.await.ok())
     }
 
-    async fn there(&self, group: u32, ask: Ask, deadline: Instant) -> Result<Body, Failure> {
+    pub(crate) async fn there(
+        &self,
+        group: u32,
+        ask: Ask,
+        deadline: Instant,
+    ) -> Result<Body, Failure> {
         let reply = self.parts.others.ask(group, ask, deadline).await?;
         body(Some(reply))
     }
 
-    fn this_group(&self) -> u32 {
+    pub(crate) fn this_group(&self) -> u32 {
         self.parts.group.id()
     }
 }
@@ -227,5 +296,14 @@ fn body(reply: Option<Reply>) -> Result<Body, Failure> {
             reason: "the node is stopping".to_owned(),
             unknown: true,
         }),
+    }
+}
+
+fn done(body: Body) -> Result<TxnDone, Failure> {
+    match body {
+        Body::Txn(done) => Ok(done),
+        _ => Err(Failure::Internal(
+            "a transaction was answered with something else".to_owned(),
+        )),
     }
 }

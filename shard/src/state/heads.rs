@@ -26,6 +26,7 @@ pub(super) struct Head {
     pub(super) create_revision: u64,
     pub(super) mod_revision: u64,
     pub(super) version: u64,
+    pub(super) lease: u64,
     /// The record's share of its vnode's hash.
     pub(super) hash: u128,
 }
@@ -125,6 +126,7 @@ mod tests {
                 create_revision: 1,
                 mod_revision: revision,
                 version: revision,
+                lease: 0,
                 hash: u128::from(revision),
             },
             stored: None,

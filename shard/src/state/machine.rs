@@ -18,6 +18,7 @@ use super::changes;
 use super::dedup::{Dedup, Forgotten, ITEMS_MAX, Known};
 use super::heads::Heads;
 use super::idempotent::{Idempotent, Name};
+use super::leases::LeaseChanges;
 use super::ownership::Ownership;
 use super::published::{Published, Routing, Scope};
 use super::record::{
@@ -243,6 +244,7 @@ impl GroupState {
         }
         match &write.action {
             Some(Action::Txn(tree)) => self.transact(txn, &write, tree, revision, executed),
+            Some(Action::Own(tree)) => self.own(txn, &write, tree, revision),
             Some(Action::Prepare(prepare)) => {
                 self.prepare(txn, &write, prepare, revision, executed)
             }
@@ -282,7 +284,22 @@ impl GroupState {
         if let Some(holder) = self.attempts.in_the_way_of_key(&write.key) {
             return Ok(Verdict::Refused(Refusal::Locked(holder)));
         }
-        let outcome = self.effects(txn).execute(vnode, write, revision)?;
+        let lease_grant = match &write.action {
+            Some(Action::Put(put)) => {
+                match LeaseChanges::default().may_attach(self.published.leases(), put) {
+                    Ok(grant) => grant,
+                    Err(kind) => {
+                        let kind = kind as i32;
+                        let problem = Problem { operation: 0, kind };
+                        return Ok(Verdict::Refused(Refusal::Problem(problem)));
+                    }
+                }
+            }
+            _ => 0,
+        };
+        let outcome = self
+            .effects(txn)
+            .execute(vnode, write, revision, lease_grant)?;
         self.highest = revision;
         let id = write.id.unwrap_or_default();
         self.remember(txn, &id, write.fingerprint, (vnode, outcome), executed);
@@ -382,6 +399,7 @@ impl StateMachine for GroupState {
         occupied.union_with(&Ownership::with_history(state)?);
         self.published.set_occupied(occupied);
         self.dedup = load_dedup(state, position.floor, self.dedup_items_max)?;
+        self.published.leases().load(state)?;
         self.idempotent = Idempotent::load(state)?;
         self.published.set_names(self.idempotent.len());
         self.rescoped = true;

@@ -17,6 +17,7 @@ pub(crate) mod changes;
 mod dedup;
 mod heads;
 mod idempotent;
+pub(crate) mod leases;
 mod machine;
 mod number;
 mod ownership;

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use arc_swap::ArcSwap;
 use caucus_api::Failure;
 use caucus_raft::Position;
-use caucus_ring::{Ring, Rules, Vnode, VnodeSet};
+use caucus_ring::{Ring, Rules, Vnode, VnodeSet, parse_lease_key};
 
 use super::attempts::Standing;
+use super::leases::LeaseTable;
 use crate::watch::Feed;
 
 /// The read side of one replica. Written by its state machine only, after the engine has what it says.
@@ -18,6 +19,7 @@ pub struct Published {
     highest: AtomicU64,
     compacted: AtomicU64,
     standing: Standing,
+    leases: LeaseTable,
     names: AtomicUsize,
     feed: Feed,
     hash: Mutex<Hashed>,
@@ -79,6 +81,14 @@ impl Routing {
     pub(crate) fn vnode(&self, key: &[u8]) -> Vnode {
         self.ring.vnode(self.rules.routing_key(key))
     }
+
+    /// The home of a request, given its smallest key or the name of its lease.
+    pub(crate) fn home_vnode(&self, key: &[u8]) -> Vnode {
+        match parse_lease_key(key) {
+            Some(lease) => self.ring.lease_vnode(lease),
+            None => self.vnode(key),
+        }
+    }
 }
 
 /// A hash of the whole state, and where in the log it was taken.
@@ -122,6 +132,11 @@ impl Published {
     /// The transactions over groups that stand in the state.
     pub(crate) fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// The leases in the state, as of what is applied.
+    pub(crate) fn leases(&self) -> &LeaseTable {
+        &self.leases
     }
 
     /// What the group is there for.

@@ -10,6 +10,9 @@
 //! while exactly that Prepare stands. So "no record in the coordinator" means aborted, and nothing has to
 //! be remembered of what was aborted.
 
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use caucus_api::shard::outcome::Kind;
 use caucus_api::shard::{self as api};
 use caucus_api::shard::{Answer, Attempt, Commit, Decide, Outcome, Part, Prepare, TxnDone, Write};
@@ -17,6 +20,7 @@ use caucus_engine::Error;
 use caucus_raft::Txn;
 use caucus_ring::VnodeSet;
 
+use super::leases::LeaseChanges;
 use super::machine::{GroupState, Refusal, Verdict};
 use super::published::Routing;
 use super::record::DedupRecord;
@@ -27,7 +31,10 @@ use super::versions::When;
 const ATTEMPTS_MAX: usize = 4096;
 
 /// What a transaction did to a view.
-type Written = std::collections::BTreeMap<bytes::Bytes, Option<api::Record>>;
+struct Written {
+    keys: BTreeMap<Bytes, Option<api::Record>>,
+    leases: LeaseChanges,
+}
 
 impl GroupState {
     /// A transaction of this group alone.
@@ -39,40 +46,76 @@ impl GroupState {
         revision: u64,
         executed: &mut DedupRecord,
     ) -> Result<Verdict, Error> {
-        let Some(routing) = self.routing.clone() else {
-            return Ok(Verdict::Refused(Refusal::Moved));
+        let (routing, vnodes) = match self.place(write, tree) {
+            Ok(place) => place,
+            Err(refusal) => return Ok(Verdict::Refused(refusal)),
         };
-        if write.rules_version != routing.rules.version() {
-            return Ok(Verdict::Refused(Refusal::Rules));
-        }
-        let Ok(vnodes) = txn::vnodes(tree, |key| routing.vnode(key)) else {
-            return Ok(Verdict::Refused(Refusal::Malformed));
-        };
-        if !self.vnodes.owns_all(&vnodes) {
-            return Ok(Verdict::Refused(Refusal::Moved));
-        }
         if let Some(verdict) = self.seen(write, executed) {
             return Ok(verdict);
         }
+        let verdict = self.execute_alone(txn, &routing, &vnodes, tree, revision)?;
+        if let Verdict::Txn(_) = verdict {
+            let id = write.id.unwrap_or_default();
+            let did = (routing.home_vnode(&write.key), outcome(revision));
+            self.remember(txn, &id, write.fingerprint, did, executed);
+        }
+        Ok(verdict)
+    }
+
+    /// A transaction that the leader makes by itself.
+    pub(super) fn own(
+        &mut self,
+        txn: &mut Txn,
+        write: &Write,
+        tree: &api::Txn,
+        revision: u64,
+    ) -> Result<Verdict, Error> {
+        match self.place(write, tree) {
+            Ok((routing, vnodes)) => self.execute_alone(txn, &routing, &vnodes, tree, revision),
+            Err(refusal) => Ok(Verdict::Refused(refusal)),
+        }
+    }
+
+    /// The vnodes of a transaction, all of which are this group's. The sender's key is one of them: it may
+    /// only be there to find the group.
+    fn place(&self, write: &Write, tree: &api::Txn) -> Result<(Routing, VnodeSet), Refusal> {
+        let routing = self.routing.clone().ok_or(Refusal::Moved)?;
+        if write.rules_version != routing.rules.version() {
+            return Err(Refusal::Rules);
+        }
+        let vnodes = txn::vnodes(tree, &routing).map_err(|_| Refusal::Malformed)?;
+        let names = |key: &[u8]| key.is_empty() || self.vnodes.owns(routing.home_vnode(key));
+        match self.vnodes.owns_all(&vnodes) && names(&write.key) {
+            true => Ok((routing, vnodes)),
+            false => Err(Refusal::Moved),
+        }
+    }
+
+    fn execute_alone(
+        &mut self,
+        txn: &mut Txn,
+        routing: &Routing,
+        vnodes: &VnodeSet,
+        tree: &api::Txn,
+        revision: u64,
+    ) -> Result<Verdict, Error> {
         if revision <= self.highest {
             return Ok(Verdict::Refused(Refusal::Overtaken));
         }
         if let Some(holder) = self.attempts.in_the_way(&txn::footprint(tree)) {
             return Ok(Verdict::Refused(Refusal::Locked(holder)));
         }
-        let evaluated = self.evaluate(txn, &routing, &vnodes, tree, revision);
-        let (done, written) = match evaluated {
+        let (done, written) = match self.evaluate(txn, routing, vnodes, tree, revision) {
             Ok(evaluated) => evaluated,
             Err(Trouble::Problem(problem)) => {
                 return Ok(Verdict::Refused(Refusal::Problem(problem)));
             }
             Err(Trouble::Engine(error)) => return Err(error),
         };
-        self.effects(txn).install_all(&routing, written, revision)?;
+        let mut effects = self.effects(txn);
+        effects.install_all(routing, written.keys, revision)?;
+        effects.install_leases(routing, written.leases);
         self.highest = revision;
-        let id = write.id.unwrap_or_default();
-        let did = (routing.vnode(&write.key), outcome(revision));
-        self.remember(txn, &id, write.fingerprint, did, executed);
         Ok(Verdict::Txn(done))
     }
 
@@ -85,7 +128,7 @@ impl GroupState {
         revision: u64,
     ) -> Result<(TxnDone, Written), Trouble> {
         let occupied = self.published.occupied();
-        let own = self.own(txn, routing, vnodes, &occupied);
+        let own = self.part(txn, routing, vnodes, &occupied);
         let mut view = View::new(own, When::Now, revision);
         let found = txn::survey(tree, &view)?;
         let path = txn::path(tree, &txn::holds(tree, &found));
@@ -104,11 +147,15 @@ impl GroupState {
             path,
             ..TxnDone::default()
         };
-        Ok((done, view.written))
+        let written = Written {
+            keys: view.written,
+            leases: view.leases,
+        };
+        Ok((done, written))
     }
 
-    fn own<'a>(
-        &self,
+    fn part<'a>(
+        &'a self,
         txn: &'a Txn,
         routing: &'a Routing,
         vnodes: &'a VnodeSet,
@@ -121,6 +168,7 @@ impl GroupState {
             vnodes,
             occupied,
             compacted: self.compacted,
+            leases: Some(self.published.leases()),
         }
     }
 
@@ -210,7 +258,7 @@ impl GroupState {
         revision: u64,
     ) -> Result<Part, Trouble> {
         let occupied = self.published.occupied();
-        let own = self.own(txn, routing, vnodes, &occupied);
+        let own = self.part(txn, routing, vnodes, &occupied);
         let view = View::new(own, When::Now, revision);
         Ok(Part {
             compared: txn::survey(tree, &view)?,
@@ -245,7 +293,7 @@ impl GroupState {
         let answers = self.execute(txn, &attempt, &decide.path, revision)?;
         if let Some(routing) = self.routing.clone() {
             let id = attempt.id.unwrap_or_default();
-            let home = routing.vnode(&attempt.key);
+            let home = routing.home_vnode(&attempt.key);
             let did = (home, outcome(revision));
             self.remember(txn, &id, attempt.fingerprint, did, executed);
         }
@@ -301,7 +349,7 @@ impl GroupState {
             return Ok(Vec::new());
         };
         let occupied = self.published.occupied();
-        let own = self.own(txn, &routing, &vnodes, &occupied);
+        let own = self.part(txn, &routing, &vnodes, &occupied);
         let mut view = View::new(own, When::Now, revision);
         let answers = match txn::answer(tree, path, &mut view) {
             Ok(answers) => answers,
@@ -309,8 +357,10 @@ impl GroupState {
             // Prepare has found none, and the locks keep it so; but the decision stands in any case.
             Err(Trouble::Problem(_)) => Vec::new(),
         };
-        let written = view.written;
-        self.effects(txn).install_all(&routing, written, revision)?;
+        let (written, leases) = (view.written, view.leases);
+        let mut effects = self.effects(txn);
+        effects.install_all(&routing, written, revision)?;
+        effects.install_leases(&routing, leases);
         Ok(answers)
     }
 

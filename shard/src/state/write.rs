@@ -13,6 +13,7 @@ use prost::Message;
 
 use super::Published;
 use super::heads::{Head, Heads, Known};
+use super::leases::LeaseChanges;
 use super::ownership::Ownership;
 use super::published::Routing;
 use super::record;
@@ -29,12 +30,13 @@ pub(super) struct Effects<'a> {
 }
 
 impl Effects<'_> {
-    /// Executes a write at `revision`.
+    /// Executes a write at `revision`. `lease_grant`: when the lease was granted that it names.
     pub(super) fn execute(
         &mut self,
         vnode: Vnode,
         write: &Write,
         revision: u64,
+        lease_grant: u64,
     ) -> Result<Outcome, caucus_engine::Error> {
         let at = keys::current(self.txn.storage(), vnode.0, &write.key);
         let old = self.old(&write.key, &at)?;
@@ -50,7 +52,7 @@ impl Effects<'_> {
         }
         match (&write.action, head) {
             (Some(Action::Put(put)), _) => {
-                let new = successor(put, head, revision);
+                let new = successor(put, head, revision, lease_grant);
                 let (create_revision, version) = (new.create_revision, new.version);
                 self.install((vnode, &write.key, at), old, Some(&new), revision)?;
                 Ok(Outcome {
@@ -107,6 +109,8 @@ impl Effects<'_> {
     ) -> Result<(), caucus_engine::Error> {
         let old_hash = old.as_ref().map_or(0, |old| old.head.hash);
         let came = i64::from(old.is_none());
+        let lease = new.map_or(0, |new| new.lease);
+        self.attach(key, old.as_ref().map_or(0, |old| old.head.lease), lease);
         let previous = match old {
             Some(Known { stored: None, .. }) => self.txn.get(&at)?,
             Some(old) => old.stored,
@@ -146,6 +150,53 @@ impl Effects<'_> {
         Ok(())
     }
 
+    /// Keeps the index of the keys of leases.
+    fn attach(&mut self, key: &[u8], old: u64, new: u64) {
+        if old == new {
+            return;
+        }
+        let storage = self.txn.storage();
+        if old != 0 {
+            self.txn.delete(keys::attached(storage, old, key));
+        }
+        if new != 0 {
+            self.txn
+                .put(keys::attached(storage, new, key), Bytes::new());
+        }
+    }
+
+    /// Makes true what a transaction has done to leases.
+    pub(super) fn install_leases(&mut self, routing: &Routing, changes: LeaseChanges) {
+        let storage = self.txn.storage();
+        let table = self.published.leases();
+        for (id, lease) in changes.home {
+            let vnode = routing.ring.lease_vnode(id);
+            let at = keys::lease(storage, vnode.0, id);
+            let stored = lease
+                .as_ref()
+                .map(|lease| Bytes::from(lease.encode_to_vec()));
+            let share = |stored: &Bytes| record::hash(&at, stored);
+            let new = stored.as_ref().map_or(0, share);
+            let old = table.set(id, lease);
+            let old = old.map_or(0, |old| share(&old.encode_to_vec().into()));
+            self.vnodes.changed(vnode, 0, old, new);
+            match stored {
+                Some(stored) => self.txn.put(at, stored),
+                None => self.txn.delete(at),
+            }
+        }
+        for (id, open) in changes.open {
+            table.set_open(id, open);
+            let at = keys::open_lease(storage, id);
+            match open {
+                Some(open) => self
+                    .txn
+                    .put(at, Bytes::copy_from_slice(&open.to_be_bytes())),
+                None => self.txn.delete(at),
+            }
+        }
+    }
+
     fn old(&mut self, key: &[u8], at: &[u8]) -> Result<Option<Known>, caucus_engine::Error> {
         if let Some(known) = self.heads.get(key) {
             return Ok(known);
@@ -170,11 +221,12 @@ fn head(record: &Record, hash: u128) -> Head {
         create_revision: record.create_revision,
         mod_revision: record.mod_revision,
         version: record.version,
+        lease: record.lease,
         hash,
     }
 }
 
-fn successor(put: &Put, old: Option<Head>, revision: u64) -> Record {
+fn successor(put: &Put, old: Option<Head>, revision: u64, lease_grant: u64) -> Record {
     Record {
         create_revision: old.map_or(revision, |old| old.create_revision),
         mod_revision: revision,
@@ -182,6 +234,7 @@ fn successor(put: &Put, old: Option<Head>, revision: u64) -> Record {
         lease: put.lease,
         content_type: put.content_type.clone(),
         value: put.value.clone(),
+        lease_grant,
     }
 }
 

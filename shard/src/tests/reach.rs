@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use caucus_api::shard::request::Body;
-use caucus_api::shard::{Reply, Request};
+use caucus_api::shard::{Reply, Request, Txn, TxnDone};
 use caucus_api::{Failure, Groups};
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -55,6 +55,11 @@ fn nobody() -> Failure {
 }
 
 impl OtherGroups for Reach {
+    /// Takes a router, which there is none here: leases with keys of several groups are tested with real processes.
+    fn transact(&self, _: Txn, _: Instant) -> BoxFuture<'static, Result<TxnDone, Failure>> {
+        Box::pin(async { Err(nobody()) })
+    }
+
     fn ask(
         &self,
         group: u32,

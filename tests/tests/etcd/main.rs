@@ -1,5 +1,6 @@
 //! etcd's v3 API, beside a real etcd where there is one.
 
+mod coordination;
 mod errors;
 mod import;
 mod python;

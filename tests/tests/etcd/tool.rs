@@ -10,10 +10,10 @@ use caucus_tests::wait::wait_until;
 use caucus_tests::{Cluster, Options, say_skipped};
 use serde_json::{Value, json};
 
-const ETCDCTL: &str = "/usr/bin/etcdctl";
+pub(super) const ETCDCTL: &str = "/usr/bin/etcdctl";
 
 /// What it writes; panics if it fails.
-fn etcdctl(endpoints: &str, args: &[&str], input: &str) -> String {
+pub(super) fn etcdctl(endpoints: &str, args: &[&str], input: &str) -> String {
     use std::io::Write as _;
     let mut child = Command::new(ETCDCTL)
         .env("ETCDCTL_API", "3")
@@ -37,7 +37,7 @@ fn etcdctl(endpoints: &str, args: &[&str], input: &str) -> String {
 }
 
 /// A cluster, and its endpoints; none if there is no etcdctl.
-fn started() -> Option<(Cluster, String)> {
+pub(super) fn started() -> Option<(Cluster, String)> {
     if !Path::new(ETCDCTL).exists() {
         say_skipped("there is no etcdctl");
         return None;

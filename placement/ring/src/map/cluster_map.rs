@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::lease::parse_lease_key;
 use crate::{
     ClusterId, Epoch, Group, GroupId, MapContent, Node, NodeId, Ring, RingError, RoutingKey, Rules,
     Vnode, VnodeSet, route_range,
@@ -163,7 +164,10 @@ impl ClusterMap {
 
     /// The home of a request, given its smallest key or range start.
     pub fn home_vnode(&self, smallest_key: &[u8]) -> Vnode {
-        self.vnode(smallest_key)
+        match parse_lease_key(smallest_key) {
+            Some(lease) => self.ring.lease_vnode(lease),
+            None => self.vnode(smallest_key),
+        }
     }
 
     /// The vnodes that keys in `[start, end)` can fall on; see [`route_range`].

@@ -24,7 +24,6 @@ pub(in crate::http) struct Call<'a> {
     pub(in crate::http) payload: &'a mut Payload,
     /// What follows the recipe's name in the path, not decoded yet.
     pub(in crate::http) rest: &'a str,
-    #[expect(dead_code, reason = "the recipes with streams follow")]
     pub(in crate::http) shutdown: &'a CancellationToken,
 }
 

@@ -3,6 +3,10 @@
 
 mod call;
 mod counters;
+mod elections;
+pub(super) mod leases;
+mod listing;
+mod locks;
 
 use axum::body::Body as Streamed;
 use http::Response;
@@ -19,6 +23,9 @@ pub(super) fn route(path: &str) -> Option<(Route, &str)> {
     let rest = path.strip_prefix("/v1/")?;
     let (recipe, rest) = rest.split_once('/').unwrap_or((rest, ""));
     let route = match recipe {
+        "leases" => Route::Leases,
+        "elections" => Route::Elections,
+        "locks" => Route::Locks,
         "counters" => Route::Counters,
         _ => return None,
     };
@@ -28,6 +35,9 @@ pub(super) fn route(path: &str) -> Option<(Route, &str)> {
 /// Answers a call of a recipe.
 pub(super) async fn handle(route: Route, call: Call<'_>) -> Result<Response<Body>, Problem> {
     match route {
+        Route::Leases => leases::handle(call).await.map(whole),
+        Route::Elections => elections::handle(call).await,
+        Route::Locks => locks::handle(call).await.map(whole),
         Route::Counters => counters::handle(call).await.map(whole),
         _ => Err(call.no_route()),
     }
@@ -39,7 +49,6 @@ fn whole(answer: Answer) -> Response<Body> {
 }
 
 /// An answer that goes on.
-#[expect(dead_code, reason = "the recipes with streams follow")]
 fn streamed(answer: Response<Streamed>) -> Response<Body> {
     answer.map(Either::Right)
 }

@@ -15,32 +15,27 @@ mod filter;
 mod request;
 mod write;
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use caucus_api::limits::PAGE_KEYS_MAX;
 use caucus_ring::Revision;
-use futures::stream::unfold;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
+use http::{Method, Response};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::filter::Filter;
 use self::request::Asked;
 use self::write::Writer;
+use super::frames::{self, ALIVE, Speaker};
 use super::problem::Problem;
-use super::reply;
 use crate::watch::{End, Parcel, Told, WatchSpec, Watches};
 use crate::{Error, Listing, Router};
 
 /// The stream's only watch.
 const WATCH: u64 = 0;
-/// Something is sent at least so often, so that whoever is between doesn't take it for dead.
-const ALIVE: Duration = Duration::from_secs(15);
 /// What is ready is sent together, up to about so much.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -55,20 +50,25 @@ pub(super) async fn begin(
     }
     let asked = request::parse(parts, router.options())?;
     let deadline = Instant::now() + asked.timeout;
+    let form = asked.form;
     let mut stream = Stream::new(router, asked, shutdown.child_token());
     let revision = stream.open(deadline).await?;
-    let form = stream.writer.form;
-    let body = unfold(Some(stream), |stream| async {
-        let mut stream = stream?;
-        let (chunk, ends) = stream.next().await;
-        Some((Ok::<Bytes, Infallible>(chunk), (!ends).then_some(stream)))
-    });
-    let mut response = Response::new(Body::from_stream(body));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    reply::set_revision(headers, revision);
-    Ok(response)
+    Ok(frames::respond(form, Some(revision), stream))
+}
+
+impl Speaker for Stream {
+    async fn next(&mut self) -> (Bytes, bool) {
+        let told = match self.initial.take() {
+            Some(initial) => self.state(initial).await,
+            None => Ok(self.changes().await),
+        };
+        let ends = told.unwrap_or_else(|error| {
+            self.writer.failed(error);
+            true
+        });
+        self.next_alive = Instant::now() + ALIVE;
+        (self.writer.take(), ends)
+    }
 }
 
 /// A watch that is being answered.
@@ -126,20 +126,6 @@ impl Stream {
         }
         let from = self.watches.open(WATCH, &self.spec, deadline).await?;
         Ok(Revision(from.0 - 1))
-    }
-
-    /// The next bytes, and whether they are the last.
-    async fn next(&mut self) -> (Bytes, bool) {
-        let told = match self.initial.take() {
-            Some(initial) => self.state(initial).await,
-            None => Ok(self.changes().await),
-        };
-        let ends = told.unwrap_or_else(|error| {
-            self.writer.failed(error);
-            true
-        });
-        self.next_alive = Instant::now() + ALIVE;
-        (self.writer.take(), ends)
     }
 
     /// A page of the initial state; the watch begins after the last.

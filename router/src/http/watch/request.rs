@@ -8,11 +8,11 @@ use http::HeaderName;
 use http::request::Parts;
 
 use super::filter::{Filter, Kind};
-use super::write::{Form, Show};
+use super::write::Show;
+use crate::http::frames::Form;
 use crate::http::key;
 use crate::http::params::{Params, impossible};
 use crate::http::problem::{Code, Problem};
-use crate::http::stream;
 use crate::watch::WatchSpec;
 use crate::{Listing, RouterOptions};
 use caucus_api::range::prefix_end;
@@ -78,10 +78,7 @@ pub(super) fn parse(parts: &Parts, options: &RouterOptions) -> Result<Asked, Pro
         Some(_) => return Err(impossible("order", "`revision` or `group`")),
     };
     let filter = filter(&params, &prefix)?;
-    let form = match stream::is_asked_for(&parts.headers) {
-        true => Form::Lines,
-        false => Form::Events,
-    };
+    let form = Form::asked(parts);
     let progress = params.number("progress", PROGRESS_MIN..=PROGRESS_MAX)?;
     let spec = WatchSpec {
         previous: filter.show.previous || filter.needs_previous(),

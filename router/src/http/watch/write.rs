@@ -1,41 +1,21 @@
 //! The messages of a watch.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use caucus_api::shard::Item;
 
 use crate::Error;
+use crate::http::frames::{Form, Frames};
 use crate::http::json::{self, Object};
 use crate::http::problem::{Code, Problem};
-use crate::http::stream::NDJSON;
 use crate::watch::{Event, WatchSpec};
-
-/// How messages are framed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// Server-sent events.
-    Events,
-    /// A line of JSON each.
-    Lines,
-}
-
-impl Form {
-    pub(super) fn media_type(self) -> &'static str {
-        match self {
-            Form::Events => "text/event-stream",
-            Form::Lines => NDJSON,
-        }
-    }
-}
 
 /// Gathers messages until they are sent.
 pub(super) struct Writer {
-    pub(super) form: Form,
+    frames: Frames,
     /// Messages have the revision as their id: a watch by group can't be resumed by one number.
     has_ids: bool,
-    out: Vec<u8>,
 }
 
 /// How changes are shown.
@@ -48,37 +28,23 @@ pub(super) struct Show {
 impl Writer {
     pub(super) fn new(form: Form, spec: &WatchSpec) -> Writer {
         Writer {
-            form,
+            frames: Frames::new(form),
             has_ids: !spec.by_group,
-            out: Vec::new(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.out.len()
+        self.frames.len()
     }
 
     pub(super) fn take(&mut self) -> Bytes {
-        std::mem::take(&mut self.out).into()
+        self.frames.take()
     }
 
     /// One message: a name, an id, and the fields of its object.
     fn message(&mut self, name: &str, id: Option<u64>, fields: impl FnOnce(&mut Object<'_>)) {
-        let out = &mut self.out;
-        if self.form == Form::Events {
-            if let Some(id) = id.filter(|_| self.has_ids) {
-                let _ = writeln!(out, "id: {id}");
-            }
-            let _ = write!(out, "event: {name}\ndata: ");
-        }
-        let mut object = Object::begin(out);
-        object.text("event", name);
-        fields(&mut object);
-        object.end();
-        self.out.push(b'\n');
-        if self.form == Form::Events {
-            self.out.push(b'\n');
-        }
+        let id = id.filter(|_| self.has_ids);
+        self.frames.message(name, id, fields);
     }
 
     /// Keys as they are, in messages of their own; how many.
@@ -139,10 +105,7 @@ impl Writer {
     }
 
     pub(super) fn alive(&mut self) {
-        match self.form {
-            Form::Events => self.out.extend_from_slice(b": alive\n\n"),
-            Form::Lines => self.message("alive", None, |_| {}),
-        }
+        self.frames.alive();
     }
 
     /// The last message: what was to come next is compacted.
@@ -169,19 +132,15 @@ impl Writer {
 
     /// The last message: the node goes.
     pub(super) fn shut_down(&mut self) {
-        let detail = "this node shuts down; another one goes on from the last id";
-        self.end(&Problem::new(Code::Unavailable, detail), |_| {});
+        self.frames.shut_down();
     }
 
     pub(super) fn failed(&mut self, error: Error) {
-        self.end(&Problem::from(error), |_| {});
+        self.frames.failed(error);
     }
 
     fn end(&mut self, problem: &Problem, more: impl FnOnce(&mut Object<'_>)) {
-        self.message("end", None, |object| {
-            problem.write_fields(object);
-            more(object);
-        });
+        self.frames.end(problem, more);
     }
 }
 

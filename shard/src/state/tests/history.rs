@@ -295,7 +295,7 @@ impl History {
                 Some(bytes) => Action::Put(Put {
                     value: vec![sequence as u8; bytes].into(),
                     content_type: "text/plain".to_owned(),
-                    lease: 0,
+                    ..Put::default()
                 }),
                 None => Action::Delete(Delete {}),
             }),

@@ -166,6 +166,7 @@ impl Model {
                     lease: put.lease,
                     content_type: put.content_type,
                     value: put.value,
+                    lease_grant: 0,
                 };
                 self.keys.insert(write.key, record);
             }

@@ -280,6 +280,7 @@ fn replace(from: &'static [u8], key: &'static [u8], value: u8, plain: &History) 
             vnodes: plain.model.owned.to_packed().into(),
         }),
         previous: false,
+        ..Remove::default()
     };
     let place = Place {
         key: Bytes::from_static(key),

@@ -69,7 +69,7 @@ fn check(step: &Step<'_>, view: &View<'_>) -> Result<(), Trouble> {
         Some(Asked::Place(place)) => {
             if let Some(vnode) = view.mine(&place.key) {
                 let old = view.get(vnode, &place.key)?;
-                may_put(place, old.as_ref()).map_err(Trouble::problem)?;
+                may_put(place, old.as_ref(), view)?;
             }
         }
         Some(Asked::Change(change)) => {
@@ -78,19 +78,21 @@ fn check(step: &Step<'_>, view: &View<'_>) -> Result<(), Trouble> {
                 changed_value(change, old.as_ref()).map_err(Trouble::problem)?;
             }
         }
-        Some(Asked::Txn(_)) | None => {}
+        // Those are made for one group, which finds out when it executes them.
+        Some(Asked::Lease(_) | Asked::Txn(_)) | None => {}
     }
     Ok(())
 }
 
-fn may_put(place: &Place, old: Option<&Record>) -> Result<(), ProblemKind> {
+/// When the lease was granted that the key will be attached to.
+fn may_put(place: &Place, old: Option<&Record>, view: &View<'_>) -> Result<u64, Trouble> {
     if old.is_none() && (place.keep_value || place.keep_lease) {
-        return Err(ProblemKind::KeyNotFound);
+        return Err(Trouble::problem(ProblemKind::KeyNotFound));
     }
-    // There are no leases yet.
-    match !place.keep_lease && place.put.as_ref().is_some_and(|put| put.lease != 0) {
-        true => Err(ProblemKind::LeaseNotFound),
-        false => Ok(()),
+    match (&place.put, old) {
+        (_, Some(old)) if place.keep_lease => Ok(old.lease_grant),
+        (Some(put), _) => view.may_attach(put),
+        (None, _) => Ok(0),
     }
 }
 
@@ -119,6 +121,7 @@ fn execute(step: &Step<'_>, view: &mut View<'_>) -> Result<Answer, Trouble> {
         Some(Asked::Place(place)) => put(place, view)?.map(Kind::Placed),
         Some(Asked::Remove(remove)) => Some(Kind::Removed(delete(remove, view)?)),
         Some(Asked::Change(change)) => compute(change, view)?.map(Kind::Changed),
+        Some(Asked::Lease(step)) => view.lease(step)?.map(Kind::Lease),
         Some(Asked::Txn(_)) | None => None,
     };
     Ok(Answer { answer })
@@ -143,8 +146,9 @@ fn put(place: &Place, view: &mut View<'_>) -> Result<Option<Placed>, Trouble> {
         return Ok(None);
     };
     let old = view.get(vnode, &place.key)?;
-    may_put(place, old.as_ref()).map_err(Trouble::problem)?;
+    let grant = may_put(place, old.as_ref(), view)?;
     let mut put = place.put.clone().unwrap_or_default();
+    put.lease_grant = grant;
     if let Some(old) = &old {
         if place.keep_value {
             put.value = old.value.clone();
@@ -165,7 +169,12 @@ fn delete(remove: &Remove, view: &mut View<'_>) -> Result<Removed, Trouble> {
     let Some(span) = &remove.span else {
         return Ok(Removed::default());
     };
-    let found = view.collect(span, None)?;
+    let mut found = view.collect(span, None)?;
+    if remove.lease != 0 {
+        found.retain(|_, record| {
+            record.lease == remove.lease && record.lease_grant == remove.lease_grant
+        });
+    }
     let count = found.len() as u64;
     for key in found.keys() {
         view.written.insert(key.clone(), None);
@@ -198,6 +207,8 @@ fn compute(change: &Change, view: &mut View<'_>) -> Result<Option<Changed>, Trou
         value,
         content_type,
         lease: old.as_ref().map_or(0, |old| old.lease),
+        lease_grant: old.as_ref().map_or(0, |old| old.lease_grant),
+        lease_open: 0,
     };
     let new = successor(put, old.as_ref(), view.revision);
     view.written.insert(change.key.clone(), Some(new.clone()));
@@ -244,5 +255,6 @@ pub(super) fn successor(put: Put, old: Option<&Record>, revision: u64) -> Record
         lease: put.lease,
         content_type: put.content_type,
         value: put.value,
+        lease_grant: put.lease_grant,
     }
 }

@@ -1,11 +1,15 @@
 //! The way through the tree of a transaction.
 
-use caucus_api::limits::{KEY_BYTES_MAX, TXN_DEPTH_MAX, TXN_OPERATIONS_MAX, VALUE_BYTES_MAX};
+use caucus_api::limits::{
+    KEY_BYTES_MAX, LEASE_TTL_S_MAX, TXN_DEPTH_MAX, TXN_OPERATIONS_MAX, VALUE_BYTES_MAX,
+};
 use caucus_api::shard::operation::Operation as Kind;
-use caucus_api::shard::{Compare, Operation, Put, Span, Txn};
-use caucus_ring::{InvalidVnodeSet, Vnode, VnodeSet};
+use caucus_api::shard::{Compare, Operation, Place, Put, Span, Txn};
+use caucus_ring::{InvalidVnodeSet, VnodeSet};
 
 use super::locks::Footprint;
+use crate::state::leases;
+use crate::state::published::Routing;
 
 /// An operation that is no transaction, with its number in the whole tree.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +32,14 @@ fn visit<'a>(txn: &'a Txn, number: &mut u32, seen: &mut dyn FnMut(Node<'a>)) {
     for operation in txn.then.iter().chain(&txn.otherwise) {
         match &operation.operation {
             Some(Kind::Txn(inner)) => visit(inner, number, seen),
-            Some(Kind::Range(_) | Kind::Place(_) | Kind::Remove(_) | Kind::Change(_)) | None => {
+            Some(
+                Kind::Range(_)
+                | Kind::Place(_)
+                | Kind::Remove(_)
+                | Kind::Change(_)
+                | Kind::Lease(_),
+            )
+            | None => {
                 let step = Step {
                     number: *number,
                     operation,
@@ -137,8 +148,16 @@ pub(crate) fn footprint(txn: &Txn) -> Footprint {
                 Some(Kind::Range(range)) if range.revision > 0 => return,
                 Some(Kind::Range(range)) => (range.span.as_ref(), false),
                 Some(Kind::Remove(remove)) => (remove.span.as_ref(), true),
-                Some(Kind::Place(place)) => return footprint.key(&place.key, true),
+                Some(Kind::Place(place)) => {
+                    if let Some(lease) = attaches(place) {
+                        footprint.key(&leases::lock_key(lease), false);
+                    }
+                    return footprint.key(&place.key, true);
+                }
                 Some(Kind::Change(change)) => return footprint.key(&change.key, true),
+                Some(Kind::Lease(step)) => {
+                    return footprint.key(&leases::lock_key(step.id), leases::ends_attaching(step));
+                }
                 Some(Kind::Txn(_)) | None => return,
             },
         };
@@ -152,11 +171,8 @@ pub(crate) fn footprint(txn: &Txn) -> Footprint {
 }
 
 /// All vnodes that a transaction touches: those of its ranges as the sender named them, those of its
-/// keys by `vnode`.
-pub(crate) fn vnodes(
-    txn: &Txn,
-    vnode: impl Fn(&[u8]) -> Vnode,
-) -> Result<VnodeSet, InvalidVnodeSet> {
+/// keys and leases by where they are.
+pub(crate) fn vnodes(txn: &Txn, routing: &Routing) -> Result<VnodeSet, InvalidVnodeSet> {
     let mut all = VnodeSet::new();
     let mut invalid = None;
     let mut span = |all: &mut VnodeSet, span: Option<&Span>| match span {
@@ -164,7 +180,7 @@ pub(crate) fn vnodes(
             Ok(named) => all.union_with(&named),
             Err(error) => invalid = Some(error),
         },
-        Some(span) => _ = all.insert(vnode(&span.start)),
+        Some(span) => _ = all.insert(routing.vnode(&span.start)),
         None => {}
     };
     visit(txn, &mut 0, &mut |node| match node {
@@ -172,8 +188,13 @@ pub(crate) fn vnodes(
         Node::Step(step) => match &step.operation.operation {
             Some(Kind::Range(range)) => span(&mut all, range.span.as_ref()),
             Some(Kind::Remove(remove)) => span(&mut all, remove.span.as_ref()),
-            Some(Kind::Place(place)) => _ = all.insert(vnode(&place.key)),
-            Some(Kind::Change(change)) => _ = all.insert(vnode(&change.key)),
+            Some(Kind::Place(place)) => _ = all.insert(routing.vnode(&place.key)),
+            Some(Kind::Change(change)) => _ = all.insert(routing.vnode(&change.key)),
+            Some(Kind::Lease(step)) if leases::is_at_home(step) => {
+                all.insert(routing.ring.lease_vnode(step.id));
+            }
+            // Of the group that it is sent to.
+            Some(Kind::Lease(_)) => {}
             Some(Kind::Txn(_)) | None => {}
         },
     });
@@ -197,7 +218,7 @@ pub(crate) fn check(
             bad = Some(format!("a key has 1 to {KEY_BYTES_MAX} bytes"));
         }
     };
-    let mut values = true;
+    let (mut values, mut bad_lease) = (true, false);
     visit(txn, &mut 0, &mut |node| {
         nodes += 1;
         match node {
@@ -214,10 +235,16 @@ pub(crate) fn check(
                     key(&change.key);
                     has_puts = true;
                 }
+                Some(Kind::Lease(step)) => bad_lease |= !leases::is_valid(step),
                 Some(Kind::Txn(_)) | None => key(b""),
             },
         }
     });
+    if bad_lease {
+        return Err(format!(
+            "a lease has an id other than 0 and lives for 1 to {LEASE_TTL_S_MAX} seconds"
+        ));
+    }
     if nodes > 2 * TXN_OPERATIONS_MAX {
         return Err(format!(
             "a transaction has at most {TXN_OPERATIONS_MAX} operations and as many compares"
@@ -227,6 +254,12 @@ pub(crate) fn check(
         return Err(format!("a value has at most {VALUE_BYTES_MAX} bytes"));
     }
     bad.map_or(Ok(has_puts), Err)
+}
+
+/// The lease that a key is to be attached to.
+fn attaches(place: &Place) -> Option<u64> {
+    let lease = place.put.as_ref().map_or(0, |put| put.lease);
+    (lease != 0 && !place.keep_lease).then_some(lease)
 }
 
 fn span_key(span: Option<&Span>, key: &mut dyn FnMut(&[u8])) {

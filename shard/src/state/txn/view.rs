@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use caucus_api::limits::TXN_KEYS_MAX;
 use caucus_api::shard::problem::Kind as ProblemKind;
-use caucus_api::shard::{Problem, Record, Span};
+use caucus_api::shard::{LeaseStep, LeaseStepped, Problem, Put, Record, Span};
 use caucus_engine::{Error, Reader, keys};
 use caucus_ring::{Vnode, VnodeSet};
 
+use crate::state::leases::{self, LeaseChanges, LeaseTable};
 use crate::state::published::Routing;
 use crate::state::versions::{self, RangeScan, When};
 
@@ -61,6 +62,8 @@ pub(crate) struct Part<'a> {
     pub(crate) occupied: &'a VnodeSet,
     /// What was replaced up to here is gone.
     pub(crate) compacted: u64,
+    /// The leases as they are; `None` where the past is read: what was done to them then was possible.
+    pub(crate) leases: Option<&'a LeaseTable>,
 }
 
 /// What the transaction sees.
@@ -71,6 +74,8 @@ pub(crate) struct View<'a> {
     pub(crate) revision: u64,
     /// What it has written: each key's record from then on.
     pub(crate) written: BTreeMap<Bytes, Option<Record>>,
+    /// What it has done to leases.
+    pub(crate) leases: LeaseChanges,
 }
 
 impl<'a> View<'a> {
@@ -80,6 +85,7 @@ impl<'a> View<'a> {
             when,
             revision,
             written: BTreeMap::new(),
+            leases: LeaseChanges::default(),
         }
     }
 
@@ -155,6 +161,34 @@ impl<'a> View<'a> {
         Ok(found)
     }
 
+    /// When the lease was granted that a put attaches its key to.
+    pub(super) fn may_attach(&self, put: &Put) -> Result<u64, Trouble> {
+        match self.part.leases {
+            Some(table) => self.leases.may_attach(table, put).map_err(Trouble::problem),
+            None => Ok(put.lease_grant),
+        }
+    }
+
+    /// Executes a step of a lease; `None`: it is another group's.
+    pub(super) fn lease(&mut self, step: &LeaseStep) -> Result<Option<LeaseStepped>, Trouble> {
+        let mine = |vnode| self.part.vnodes.contains(vnode);
+        if leases::is_at_home(step) && !mine(self.part.routing.ring.lease_vnode(step.id)) {
+            return Ok(None);
+        }
+        let Some(table) = self.part.leases else {
+            return Ok(Some(leases::answered_before(step, self.revision)));
+        };
+        let (part, written) = (&self.part, &self.written);
+        let has_keys = || has_keys(part, written, step.id);
+        let stepped = self.leases.step(table, step, self.revision, has_keys)?;
+        let (lease, open) = stepped.map_err(Trouble::problem)?;
+        Ok(Some(LeaseStepped {
+            grant: lease.grant,
+            ttl_s: lease.ttl_s,
+            open,
+        }))
+    }
+
     fn overlay(&self, span: &Span, found: &mut BTreeMap<Bytes, Record>) {
         for (key, record) in self.written.range(span.start.clone()..) {
             if !span.end.is_empty() && key >= &span.end {
@@ -166,4 +200,20 @@ impl<'a> View<'a> {
             }
         }
     }
+}
+
+/// Whether keys of this group are attached to a lease when what is written has taken the place of what was.
+fn has_keys(
+    part: &Part<'_>,
+    written: &BTreeMap<Bytes, Option<Record>>,
+    lease: u64,
+) -> Result<bool, Error> {
+    let names = |record: &Option<Record>| record.as_ref().is_some_and(|r| r.lease == lease);
+    if written.values().any(names) {
+        return Ok(true);
+    }
+    // One more than are written: at least one of them isn't, if there are so many.
+    let limit = written.len() + 1;
+    let (attached, _) = leases::attached(part.reader, part.storage, lease, b"", limit)?;
+    Ok(attached.iter().any(|key| !written.contains_key(key)))
 }
