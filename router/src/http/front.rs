@@ -105,6 +105,8 @@ impl Front {
             | Route::Leases
             | Route::Locks
             | Route::Elections
+            | Route::Barriers
+            | Route::Members
             | Route::Counters
             | Route::Cluster
             | Route::Ring

@@ -46,6 +46,11 @@ impl<'a> Object<'a> {
         let _ = write!(self.field(name), "{value:.3}");
     }
 
+    pub(super) fn json(&mut self, name: &str, value: &serde_json::Value) {
+        // Writing to memory doesn't fail.
+        let _ = serde_json::to_writer(self.field(name), value);
+    }
+
     pub(super) fn boolean(&mut self, name: &str, value: bool) {
         let word: &[u8] = if value { b"true" } else { b"false" };
         self.field(name).extend_from_slice(word);

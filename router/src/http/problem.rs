@@ -99,6 +99,12 @@ codes! {
     NotLeading "not_leading" CONFLICT false "it does not lead",
     /// There is no candidate.
     NoLeader "no_leader" NOT_FOUND true "nobody leads",
+    /// A double barrier whose parties have begun.
+    Begun "begun" CONFLICT true "others have begun already",
+    /// There is one with this id.
+    Exists "exists" CONFLICT false "it exists already",
+    /// No such member.
+    MemberNotFound "member_not_found" NOT_FOUND false "there is no such member",
     /// Not under this key and token.
     NotHeld "not_held" CONFLICT false "it is not held",
     /// The route has other methods.

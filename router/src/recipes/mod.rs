@@ -6,13 +6,17 @@
 //!
 //! Deliberately absent: forms of protocols. [`http`](crate::http) and [`etcd`](crate::etcd) call these.
 
+pub mod barriers;
 pub mod counters;
 pub mod elections;
 pub mod locks;
+pub mod members;
+pub(crate) mod mirror;
 mod place;
 pub mod queue;
 #[allow(dead_code, reason = "the recipes that follow use the rest")]
 mod steps;
 
+pub(crate) use mirror::Mirror;
 pub(crate) use place::directory;
 pub(crate) use steps::Steps;

@@ -119,6 +119,13 @@ fn lease(cluster: &Cluster, ttl: u64) -> i64 {
     id.parse().expect("a number")
 }
 
+async fn lock_at(
+    address: &str,
+    ask: LockRequest,
+) -> Result<tonic::Response<caucus_etcd::v3lockpb::LockResponse>, tonic::Status> {
+    LockClient::new(super::channel(address)).lock(ask).await
+}
+
 #[test]
 fn the_lock_service() {
     let cluster = Cluster::start(Options::nodes(3));
@@ -128,23 +135,16 @@ fn the_lock_service() {
         lease,
     };
     let lock = |at, lease| {
-        let channel = node(&cluster, at);
-        run(async move { LockClient::new(channel).lock(ask(lease)).await })
+        let (address, ask) = (cluster.address(at), ask(lease));
+        run(async move { lock_at(&address, ask).await })
     };
     let first = lock(1, one).expect("the lock").into_inner();
     assert_eq!(first.key, format!("/locks/service/a/{one:x}"));
     assert_eq!(lock(2, one).expect("the same").into_inner().key, first.key);
     let (sender, answers) = mpsc::channel();
-    let waits = std::thread::spawn({
-        let channel = super::channel(&cluster.address(2));
-        let ask = ask(two);
-        move || {
-            let locked = run(async move {
-                let channel = channel.clone();
-                LockClient::new(channel).lock(ask).await
-            });
-            _ = sender.send(locked);
-        }
+    let (address, asked) = (cluster.address(2), ask(two));
+    let waits = std::thread::spawn(move || {
+        _ = sender.send(run(async move { lock_at(&address, asked).await }));
     });
     let mut client = cluster.client(3);
     let waiting =
@@ -155,8 +155,10 @@ fn the_lock_service() {
     });
     assert!(answers.try_recv().is_err());
     let unlock = |key| {
-        let channel = node(&cluster, 3);
-        run(async move { LockClient::new(channel).unlock(UnlockRequest { key }).await })
+        run(async {
+            let mut client = LockClient::new(node(&cluster, 3));
+            client.unlock(UnlockRequest { key }).await
+        })
     };
     unlock(first.key).expect("released");
     let second = answers.recv_timeout(LIMIT).expect("an answer");
@@ -171,11 +173,9 @@ fn the_lock_service() {
     lock(1, one).expect("the lock");
     let brief = lease(&cluster, 600);
     let (sender, answers) = mpsc::channel();
-    let channel = super::channel(&cluster.address(2));
-    let asked = ask(brief);
+    let (address, asked) = (cluster.address(2), ask(brief));
     let waits = std::thread::spawn(move || {
-        let locked = run(async move { LockClient::new(channel).lock(asked).await });
-        _ = sender.send(locked);
+        _ = sender.send(run(async move { lock_at(&address, asked).await }));
     });
     wait_until("it waits", LIMIT, || {
         let found = client.request("POST", "/v3/kv/range", &[], waiting.to_string().as_bytes());

@@ -87,14 +87,22 @@ impl<'a> Call<'a> {
 /// The name in a segment of a path.
 pub(super) fn name(segment: &str) -> Result<String, Problem> {
     let name = percent_decode(segment)?;
-    let allowed = !name.is_empty()
-        && name.len() <= NAME_BYTES_MAX
-        && !name.iter().any(|byte| byte.is_ascii_control());
-    match std::str::from_utf8(&name) {
-        Ok(name) if allowed => Ok(name.to_owned()),
-        Ok(_) | Err(_) => Err(Problem::new(
-            Code::BadName,
-            format!("a name is UTF-8 of 1 to {NAME_BYTES_MAX} bytes without control characters"),
-        )),
+    check_name(&String::from_utf8_lossy(&name))?;
+    String::from_utf8(name.into_owned()).map_err(|_| bad_name())
+}
+
+/// Whether a name can be one.
+pub(super) fn check_name(name: &str) -> Result<(), Problem> {
+    let allowed = (1..=NAME_BYTES_MAX).contains(&name.len());
+    match allowed && !name.bytes().any(|byte| byte.is_ascii_control()) {
+        true => Ok(()),
+        false => Err(bad_name()),
     }
+}
+
+fn bad_name() -> Problem {
+    Problem::new(
+        Code::BadName,
+        format!("a name is UTF-8 of 1 to {NAME_BYTES_MAX} bytes without control characters"),
+    )
 }

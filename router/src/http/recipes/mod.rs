@@ -1,12 +1,14 @@
 //! What people coordinate with, as JSON: `/v1/{recipe}/{name}/…`. The logic is in
 //! [`recipes`](crate::recipes); here are only its forms.
 
+mod barriers;
 mod call;
 mod counters;
 mod elections;
 pub(super) mod leases;
 mod listing;
 mod locks;
+mod members;
 
 use axum::body::Body as Streamed;
 use http::Response;
@@ -24,6 +26,8 @@ pub(super) fn route(path: &str) -> Option<(Route, &str)> {
     let (recipe, rest) = rest.split_once('/').unwrap_or((rest, ""));
     let route = match recipe {
         "leases" => Route::Leases,
+        "barriers" => Route::Barriers,
+        "members" => Route::Members,
         "elections" => Route::Elections,
         "locks" => Route::Locks,
         "counters" => Route::Counters,
@@ -37,6 +41,8 @@ pub(super) async fn handle(route: Route, call: Call<'_>) -> Result<Response<Body
     match route {
         Route::Leases => leases::handle(call).await.map(whole),
         Route::Elections => elections::handle(call).await,
+        Route::Barriers => barriers::handle(call).await.map(whole),
+        Route::Members => members::handle(call).await,
         Route::Locks => locks::handle(call).await.map(whole),
         Route::Counters => counters::handle(call).await.map(whole),
         _ => Err(call.no_route()),
