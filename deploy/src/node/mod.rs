@@ -38,6 +38,7 @@ use caucus_raft::{Host, HostError, HostParts};
 use caucus_ring::NodeId;
 use caucus_router::etcd::EtcdOptions;
 use caucus_router::http::{Here, HttpOptions, serve};
+use caucus_router::recipes::services;
 use caucus_router::{Retention, Router, RouterOptions};
 use caucus_shard::{Server, Shard, ShardParts};
 use tokio::net::TcpListener;
@@ -278,6 +279,8 @@ async fn serve_roles(
     others.set(Some(router.clone()));
     compact_by_itself(base, node, &router);
     if base.config.has(Role::Router) {
+        let checks = services::check::run(router.clone(), base.shutdown.clone());
+        base.tasks.spawn(checks);
         let options = HttpOptions {
             connections_max: base.config.http.connections_max,
             header_read_timeout: Duration::from_millis(base.config.http.header_timeout_ms),

@@ -107,6 +107,7 @@ impl Front {
             | Route::Elections
             | Route::Barriers
             | Route::Members
+            | Route::Services
             | Route::Counters
             | Route::Cluster
             | Route::Ring

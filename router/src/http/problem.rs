@@ -105,6 +105,8 @@ codes! {
     Exists "exists" CONFLICT false "it exists already",
     /// No such member.
     MemberNotFound "member_not_found" NOT_FOUND false "there is no such member",
+    /// No such instance of a service.
+    InstanceNotFound "instance_not_found" NOT_FOUND false "there is no such instance",
     /// Not under this key and token.
     NotHeld "not_held" CONFLICT false "it is not held",
     /// The route has other methods.

@@ -14,6 +14,7 @@ pub mod members;
 pub(crate) mod mirror;
 mod place;
 pub mod queue;
+pub mod services;
 #[allow(dead_code, reason = "the recipes that follow use the rest")]
 mod steps;
 

@@ -9,6 +9,7 @@ pub(super) mod leases;
 mod listing;
 mod locks;
 mod members;
+mod services;
 
 use axum::body::Body as Streamed;
 use http::Response;
@@ -27,6 +28,7 @@ pub(super) fn route(path: &str) -> Option<(Route, &str)> {
     let route = match recipe {
         "leases" => Route::Leases,
         "barriers" => Route::Barriers,
+        "services" => Route::Services,
         "members" => Route::Members,
         "elections" => Route::Elections,
         "locks" => Route::Locks,
@@ -43,6 +45,7 @@ pub(super) async fn handle(route: Route, call: Call<'_>) -> Result<Response<Body
         Route::Elections => elections::handle(call).await,
         Route::Barriers => barriers::handle(call).await.map(whole),
         Route::Members => members::handle(call).await,
+        Route::Services => services::handle(call).await,
         Route::Locks => locks::handle(call).await.map(whole),
         Route::Counters => counters::handle(call).await.map(whole),
         _ => Err(call.no_route()),
