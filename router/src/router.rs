@@ -40,6 +40,8 @@ pub struct RouterOptions {
     pub timeout: Duration,
     /// The longest deadline that a request may name.
     pub timeout_max: Duration,
+    /// The clock on the wall, in ms of Unix time, for what people want to know when it was.
+    pub unix_ms: fn() -> u64,
     /// A node that hasn't answered an attempt for this long is left for another replica. Longer than
     /// an election, so that a group that is only busy isn't asked twice.
     pub attempt_timeout: Duration,
@@ -50,6 +52,7 @@ impl Default for RouterOptions {
         RouterOptions {
             timeout: Duration::from_secs(5),
             timeout_max: Duration::from_secs(60),
+            unix_ms: || 0,
             attempt_timeout: Duration::from_millis(1500),
         }
     }

@@ -376,6 +376,7 @@ fn start_router(
     );
     let options = RouterOptions {
         timeout: base.config.request_timeout(),
+        unix_ms,
         ..RouterOptions::default()
     };
     Ok(Router::new(options, links, base.client.clone(), maps))

@@ -108,6 +108,7 @@ impl Front {
             | Route::Barriers
             | Route::Members
             | Route::Services
+            | Route::Config
             | Route::Counters
             | Route::Cluster
             | Route::Ring

@@ -107,6 +107,12 @@ codes! {
     MemberNotFound "member_not_found" NOT_FOUND false "there is no such member",
     /// No such instance of a service.
     InstanceNotFound "instance_not_found" NOT_FOUND false "there is no such instance",
+    /// A version that the limits have let go.
+    VersionGone "version_gone" GONE false "the version is not kept any more",
+    /// A version that there wasn't yet.
+    NoVersion "no_version" NOT_FOUND false "there is no such version yet",
+    /// Not at the version that was expected.
+    OtherVersion "other_version" PRECONDITION_FAILED false "it is at another version",
     /// Not under this key and token.
     NotHeld "not_held" CONFLICT false "it is not held",
     /// The route has other methods.

@@ -7,6 +7,7 @@
 //! Deliberately absent: forms of protocols. [`http`](crate::http) and [`etcd`](crate::etcd) call these.
 
 pub mod barriers;
+pub mod config;
 pub mod counters;
 pub mod elections;
 pub mod locks;

@@ -37,6 +37,12 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// Whether a parameter is there, whatever its value.
+    pub(super) fn asks(&self, name: &str) -> bool {
+        let mut pairs = self.parts.uri.query().unwrap_or_default().split('&');
+        pairs.any(|pair| pair.split('=').next() == Some(name))
+    }
+
     pub(super) fn method(&self) -> &Method {
         &self.parts.method
     }

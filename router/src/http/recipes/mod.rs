@@ -3,6 +3,7 @@
 
 mod barriers;
 mod call;
+mod config;
 mod counters;
 mod elections;
 pub(super) mod leases;
@@ -29,6 +30,7 @@ pub(super) fn route(path: &str) -> Option<(Route, &str)> {
         "leases" => Route::Leases,
         "barriers" => Route::Barriers,
         "services" => Route::Services,
+        "config" => Route::Config,
         "members" => Route::Members,
         "elections" => Route::Elections,
         "locks" => Route::Locks,
@@ -46,6 +48,7 @@ pub(super) async fn handle(route: Route, call: Call<'_>) -> Result<Response<Body
         Route::Barriers => barriers::handle(call).await.map(whole),
         Route::Members => members::handle(call).await,
         Route::Services => services::handle(call).await,
+        Route::Config => config::handle(call).await,
         Route::Locks => locks::handle(call).await.map(whole),
         Route::Counters => counters::handle(call).await.map(whole),
         _ => Err(call.no_route()),
