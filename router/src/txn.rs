@@ -250,6 +250,7 @@ fn visit(txn: &mut Txn, seen: &mut dyn FnMut(Touched<'_>)) {
             Some(Kind::Place(place)) => seen(Touched::Key(&mut place.key)),
             Some(Kind::Change(change)) => seen(Touched::Key(&mut change.key)),
             Some(Kind::Lease(step)) => seen(Touched::Lease(step.id)),
+            Some(Kind::Sequence(sequence)) => seen(Touched::Key(&mut sequence.counter)),
             Some(Kind::Txn(inner)) => visit(inner, seen),
             None => {}
         }

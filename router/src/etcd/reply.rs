@@ -101,7 +101,7 @@ pub(super) fn range(ranged: Ranged) -> RangeResponse {
 /// A transaction's answers, hung into the tree that was asked for; without a header of its own.
 pub(super) fn txn(request: &TxnRequest, done: TxnDone) -> TxnResponse {
     let writes = done.answers.iter().any(|answer| match &answer.answer {
-        Some(Found::Placed(_) | Found::Changed(_)) => true,
+        Some(Found::Placed(_) | Found::Changed(_) | Found::Sequenced(_)) => true,
         Some(Found::Removed(removed)) => removed.count > 0,
         Some(Found::Ranged(_) | Found::Lease(_)) | None => false,
     });

@@ -109,6 +109,7 @@ impl Front {
             | Route::Members
             | Route::Services
             | Route::Config
+            | Route::Topics
             | Route::Counters
             | Route::Cluster
             | Route::Ring

@@ -70,16 +70,21 @@ impl<'a> Object<'a> {
 
     /// A value as its media type says, with that type.
     pub(super) fn value(&mut self, record: &Record) {
-        let embedded = match media::kind(&record.content_type) {
-            Kind::Json | Kind::Integer => media::is_json(&record.value),
+        self.typed(&record.content_type, &record.value);
+    }
+
+    /// The same of what is no record.
+    pub(super) fn typed(&mut self, content_type: &str, value: &[u8]) {
+        let embedded = match media::kind(content_type) {
+            Kind::Json | Kind::Integer => media::is_json(value),
             Kind::Text | Kind::Bytes => false,
         };
         if embedded {
-            self.field("value").extend_from_slice(&record.value);
+            self.field("value").extend_from_slice(value);
         } else {
-            self.bytes("value", "value64", &record.value);
+            self.bytes("value", "value64", value);
         }
-        self.text("content_type", media::name(&record.content_type));
+        self.text("content_type", media::name(content_type));
     }
 
     /// A key with its record, which may go without its value.

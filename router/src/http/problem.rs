@@ -113,6 +113,14 @@ codes! {
     NoVersion "no_version" NOT_FOUND false "there is no such version yet",
     /// Not at the version that was expected.
     OtherVersion "other_version" PRECONDITION_FAILED false "it is at another version",
+    /// An offset that the retention has let go.
+    OffsetGone "offset_gone" GONE false "the offset is not kept any more",
+    /// An offset that there isn't yet.
+    BeyondEnd "beyond_end" BAD_REQUEST false "the offset is beyond the end",
+    /// An offset that is acknowledged.
+    Acknowledged "acknowledged" CONFLICT false "the offset is acknowledged already",
+    /// No such consumer.
+    NoConsumer "no_consumer" NOT_FOUND false "there is no such consumer",
     /// Not under this key and token.
     NotHeld "not_held" CONFLICT false "it is not held",
     /// The route has other methods.

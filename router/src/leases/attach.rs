@@ -225,7 +225,13 @@ fn attaches<'t>(txn: &'t mut Txn, found: &mut Vec<&'t mut Place>) {
                 }
             }
             Some(Asked::Txn(inner)) => attaches(inner, found),
-            Some(Asked::Range(_) | Asked::Remove(_) | Asked::Change(_) | Asked::Lease(_))
+            Some(
+                Asked::Range(_)
+                | Asked::Remove(_)
+                | Asked::Change(_)
+                | Asked::Lease(_)
+                | Asked::Sequence(_),
+            )
             | None => {}
         }
     }

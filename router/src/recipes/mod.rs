@@ -18,6 +18,7 @@ pub mod queue;
 pub mod services;
 #[allow(dead_code, reason = "the recipes that follow use the rest")]
 mod steps;
+pub mod topics;
 
 pub(crate) use mirror::Mirror;
 pub(crate) use place::directory;

@@ -9,7 +9,7 @@ use caucus_api::shard::lease_step::Kind as LeaseKind;
 use caucus_api::shard::operation::Operation as Kind;
 use caucus_api::shard::{
     Answer, Change, Changed, Compare, LeaseStep, Operation, Place, Problem, Put, RangeRead, Ranged,
-    Record, Remove, Span, Txn,
+    Record, Remove, Sequence, Sequenced, Span, Txn,
 };
 use caucus_ring::Revision;
 use tokio::time::Instant;
@@ -89,6 +89,11 @@ impl Steps {
             previous: false,
             by: Some(By::Add(number)),
         }))
+    }
+
+    /// Puts a record at the next key of a sequence.
+    pub(crate) fn sequence(self, sequence: Sequence) -> Steps {
+        self.operation(Kind::Sequence(sequence))
     }
 
     /// Grants a lease.
@@ -190,6 +195,14 @@ impl Done {
     pub(crate) fn record(&mut self, at: usize) -> Option<Record> {
         let item = self.ranged(at).items.into_iter().next()?;
         item.record
+    }
+
+    /// What the `at`th operation numbered.
+    pub(crate) fn sequenced(&mut self, at: usize) -> Sequenced {
+        match self.take(at) {
+            Some(Did::Sequenced(sequenced)) => sequenced,
+            _ => Sequenced::default(),
+        }
     }
 
     /// What the `at`th operation computed.

@@ -10,7 +10,11 @@ pub fn reads_only(txn: &Txn) -> bool {
         Some(Operation::Range(_)) => true,
         Some(Operation::Txn(inner)) => reads_only(inner),
         Some(
-            Operation::Place(_) | Operation::Remove(_) | Operation::Change(_) | Operation::Lease(_),
+            Operation::Place(_)
+            | Operation::Remove(_)
+            | Operation::Change(_)
+            | Operation::Lease(_)
+            | Operation::Sequence(_),
         )
         | None => false,
     })

@@ -11,6 +11,7 @@ mod listing;
 mod locks;
 mod members;
 mod services;
+mod topics;
 
 use axum::body::Body as Streamed;
 use http::Response;
@@ -31,6 +32,7 @@ pub(super) fn route(path: &str) -> Option<(Route, &str)> {
         "barriers" => Route::Barriers,
         "services" => Route::Services,
         "config" => Route::Config,
+        "topics" => Route::Topics,
         "members" => Route::Members,
         "elections" => Route::Elections,
         "locks" => Route::Locks,
@@ -49,6 +51,7 @@ pub(super) async fn handle(route: Route, call: Call<'_>) -> Result<Response<Body
         Route::Members => members::handle(call).await,
         Route::Services => services::handle(call).await,
         Route::Config => config::handle(call).await,
+        Route::Topics => topics::handle(call).await,
         Route::Locks => locks::handle(call).await.map(whole),
         Route::Counters => counters::handle(call).await.map(whole),
         _ => Err(call.no_route()),

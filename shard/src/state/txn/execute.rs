@@ -12,6 +12,7 @@ use caucus_api::shard::{
     Removed, Span, Txn,
 };
 
+use super::sequence;
 use super::tree::{self, Step};
 use super::view::{Trouble, View};
 use crate::state::number;
@@ -78,6 +79,7 @@ fn check(step: &Step<'_>, view: &View<'_>) -> Result<(), Trouble> {
                 changed_value(change, old.as_ref()).map_err(Trouble::problem)?;
             }
         }
+        Some(Asked::Sequence(sequence)) => sequence::check(sequence, view)?,
         // Those are made for one group, which finds out when it executes them.
         Some(Asked::Lease(_) | Asked::Txn(_)) | None => {}
     }
@@ -122,6 +124,7 @@ fn execute(step: &Step<'_>, view: &mut View<'_>) -> Result<Answer, Trouble> {
         Some(Asked::Remove(remove)) => Some(Kind::Removed(delete(remove, view)?)),
         Some(Asked::Change(change)) => compute(change, view)?.map(Kind::Changed),
         Some(Asked::Lease(step)) => view.lease(step)?.map(Kind::Lease),
+        Some(Asked::Sequence(sequence)) => sequence::place(sequence, view)?.map(Kind::Sequenced),
         Some(Asked::Txn(_)) | None => None,
     };
     Ok(Answer { answer })

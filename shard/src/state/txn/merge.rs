@@ -45,7 +45,7 @@ pub(crate) fn known(txn: &Txn, path: &[bool], own: &[Answer]) -> Option<Vec<Answ
                 let answer = Some(Kind::Placed(Placed::default()));
                 return (!place.previous).then_some(Answer { answer });
             }
-            Some(Asked::Place(_) | Asked::Change(_) | Asked::Lease(_)) => true,
+            Some(Asked::Place(_) | Asked::Change(_) | Asked::Lease(_) | Asked::Sequence(_)) => true,
             Some(Asked::Remove(remove)) => remove.span.as_ref().is_some_and(|span| !span.range),
             Some(Asked::Range(range)) => range.span.as_ref().is_some_and(|span| !span.range),
             Some(Asked::Txn(_)) | None => false,
@@ -93,8 +93,13 @@ fn merge(asked: Option<&Asked>, kinds: Vec<Kind>) -> Option<Kind> {
             Some(Kind::Removed(all))
         }
         // Of one key, so of one group.
-        Some(Asked::Place(_) | Asked::Change(_) | Asked::Lease(_) | Asked::Txn(_)) | None => {
-            kinds.into_iter().next()
-        }
+        Some(
+            Asked::Place(_)
+            | Asked::Change(_)
+            | Asked::Lease(_)
+            | Asked::Sequence(_)
+            | Asked::Txn(_),
+        )
+        | None => kinds.into_iter().next(),
     }
 }

@@ -18,6 +18,7 @@ mod compare;
 mod execute;
 mod locks;
 mod merge;
+mod sequence;
 mod tree;
 mod view;
 

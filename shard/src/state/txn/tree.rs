@@ -3,11 +3,13 @@
 use caucus_api::limits::{
     KEY_BYTES_MAX, LEASE_TTL_S_MAX, TXN_DEPTH_MAX, TXN_OPERATIONS_MAX, VALUE_BYTES_MAX,
 };
+use caucus_api::range::prefix_end;
 use caucus_api::shard::operation::Operation as Kind;
 use caucus_api::shard::{Compare, Operation, Place, Put, Span, Txn};
 use caucus_ring::{InvalidVnodeSet, VnodeSet};
 
 use super::locks::Footprint;
+use super::sequence;
 use crate::state::leases;
 use crate::state::published::Routing;
 
@@ -37,7 +39,8 @@ fn visit<'a>(txn: &'a Txn, number: &mut u32, seen: &mut dyn FnMut(Node<'a>)) {
                 | Kind::Place(_)
                 | Kind::Remove(_)
                 | Kind::Change(_)
-                | Kind::Lease(_),
+                | Kind::Lease(_)
+                | Kind::Sequence(_),
             )
             | None => {
                 let step = Step {
@@ -155,6 +158,12 @@ pub(crate) fn footprint(txn: &Txn) -> Footprint {
                     return footprint.key(&place.key, true);
                 }
                 Some(Kind::Change(change)) => return footprint.key(&change.key, true),
+                // Which key it will be is known when it is executed.
+                Some(Kind::Sequence(sequence)) => {
+                    footprint.key(&sequence.counter, true);
+                    let end = prefix_end(&sequence.prefix).unwrap_or_default();
+                    return footprint.range(&sequence.prefix, &end, true);
+                }
                 Some(Kind::Lease(step)) => {
                     return footprint.key(&leases::lock_key(step.id), leases::ends_attaching(step));
                 }
@@ -190,6 +199,7 @@ pub(crate) fn vnodes(txn: &Txn, routing: &Routing) -> Result<VnodeSet, InvalidVn
             Some(Kind::Remove(remove)) => span(&mut all, remove.span.as_ref()),
             Some(Kind::Place(place)) => _ = all.insert(routing.vnode(&place.key)),
             Some(Kind::Change(change)) => _ = all.insert(routing.vnode(&change.key)),
+            Some(Kind::Sequence(sequence)) => _ = all.insert(routing.vnode(&sequence.counter)),
             Some(Kind::Lease(step)) if leases::is_at_home(step) => {
                 all.insert(routing.ring.lease_vnode(step.id));
             }
@@ -218,7 +228,7 @@ pub(crate) fn check(
             bad = Some(format!("a key has 1 to {KEY_BYTES_MAX} bytes"));
         }
     };
-    let (mut values, mut bad_lease) = (true, false);
+    let (mut values, mut bad_lease, mut bad_sequence) = (true, false, false);
     visit(txn, &mut 0, &mut |node| {
         nodes += 1;
         match node {
@@ -235,11 +245,21 @@ pub(crate) fn check(
                     key(&change.key);
                     has_puts = true;
                 }
+                Some(Kind::Sequence(sequence)) => {
+                    key(&sequence.counter);
+                    key(&sequence::widest(sequence));
+                    has_puts = true;
+                    bad_sequence |= !sequence::is_valid(sequence);
+                    values &= sequence.put.as_ref().is_none_or(&is_put);
+                }
                 Some(Kind::Lease(step)) => bad_lease |= !leases::is_valid(step),
                 Some(Kind::Txn(_)) | None => key(b""),
             },
         }
     });
+    if bad_sequence {
+        return Err("a sequence takes at least one number, and its keys are in one directory with its counter".to_owned());
+    }
     if bad_lease {
         return Err(format!(
             "a lease has an id other than 0 and lives for 1 to {LEASE_TTL_S_MAX} seconds"
