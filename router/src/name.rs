@@ -38,6 +38,11 @@ impl RequestName {
         }
     }
 
+    /// The name in 32 hexadecimal digits.
+    pub(crate) fn hex(&self) -> String {
+        format!("{:032x}", self.id)
+    }
+
     pub(crate) fn fingerprint(&self) -> u64 {
         self.fingerprint
     }

@@ -5,6 +5,7 @@
 //!  /@config/namespace/n/path           its newest version: number, author, comment, time
 //!  /@config/namespace/h/path,version   the value that a version set
 //!  /@config/namespace/m/path,version   who set it, and why
+//!  /@config/namespace/r/path,request   which version a request with an idempotency key has published
 //!  /@config/namespace/p                how many versions are kept, and how long
 //! ```
 //!

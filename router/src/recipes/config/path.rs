@@ -75,6 +75,11 @@ impl Path {
         key.into()
     }
 
+    /// What a named request has published here.
+    pub(super) fn request(&self, name: &str) -> Bytes {
+        Bytes::from([&self.versions("r/")[..], name.as_bytes()].concat())
+    }
+
     /// The path of a key of values.
     pub(super) fn of_key(namespace: &str, key: &[u8]) -> Option<Path> {
         let rest = key.strip_prefix(&directory(KIND, namespace)[..])?;

@@ -6,7 +6,7 @@ use caucus_ring::Revision;
 use tokio::time::Instant;
 
 use super::path::Path;
-use super::stored::{Meta, Policy};
+use super::stored::{Meta, Policy, Request};
 use super::{Error, read};
 use crate::recipes::Steps;
 use crate::recipes::steps::below;
@@ -61,6 +61,39 @@ struct Before {
     /// Its oldest versions.
     oldest: Vec<Meta>,
     policy: Policy,
+    /// What a request of this name has done.
+    requested: Option<Record>,
+}
+
+/// What this very request has published before. It is looked for in the state and not in what groups remember of
+/// requests: each attempt is another transaction, as it depends on what is there.
+fn published_before(
+    publication: &Publication,
+    name: Option<RequestName>,
+    before: &[Before],
+) -> Result<Option<Published>, Error> {
+    let Some(name) = name else { return Ok(None) };
+    let mut versions = Vec::with_capacity(before.len());
+    let mut revision = 0;
+    for ((path, ..), before) in publication.edits.iter().zip(before) {
+        let Some(record) = &before.requested else {
+            continue;
+        };
+        let request = Request::read(record).unwrap_or_default();
+        if request.fingerprint != name.fingerprint() {
+            return Err(Error::Store(crate::Error {
+                reason: crate::Reason::NameTaken,
+                outcome: crate::Outcome::NotApplied,
+            }));
+        }
+        versions.push((path.clone(), request.version));
+        revision = record.mod_revision;
+    }
+    // One transaction wrote them all, unless some have been let go with their versions.
+    Ok((!versions.is_empty()).then_some(Published {
+        versions,
+        revision: Revision(revision),
+    }))
 }
 
 /// Publishes. The same name of a request publishes once.
@@ -71,7 +104,10 @@ pub async fn publish(
     deadline: Instant,
 ) -> Result<Published, Error> {
     for _ in 0..ATTEMPTS_MAX {
-        let before = look(router, publication, deadline).await?;
+        let before = look(router, publication, name, deadline).await?;
+        if let Some(published) = published_before(publication, name, &before)? {
+            return Ok(published);
+        }
         let mut steps = Steps::new();
         let mut read_back = Vec::new();
         for ((path, edit, wanted), before) in publication.edits.iter().zip(&before) {
@@ -81,12 +117,14 @@ pub async fn publish(
         let time_ms = (router.options().unix_ms)();
         let mut count = 0;
         for ((path, edit, _), before) in publication.edits.iter().zip(&before) {
-            let (more, written) = write(steps, path, edit, before, publication, time_ms);
+            let request = name.map(|name| Request::of(&name));
+            let by = (publication, request);
+            let (more, written) = write(steps, path, edit, before, by, time_ms);
             steps = more.read(&path.at("n/"));
             read_back.push(count + written);
             count += written + 1;
         }
-        let mut done = steps.run(router, name, deadline).await?;
+        let mut done = steps.run(router, None, deadline).await?;
         if !done.held {
             continue;
         }
@@ -107,8 +145,10 @@ pub async fn publish(
 async fn look(
     router: &Router,
     publication: &Publication,
+    name: Option<RequestName>,
     deadline: Instant,
 ) -> Result<Vec<Before>, Error> {
+    let asked = name.map(|name| name.hex()).unwrap_or_default();
     let mut steps = Steps::new();
     for (path, edit, _) in &publication.edits {
         let back = match edit {
@@ -128,13 +168,14 @@ async fn look(
                 limit: TRIMMED_MAX,
                 ..RangeRead::default()
             })
-            .read(&read::policy_key(path.namespace()));
+            .read(&read::policy_key(path.namespace()))
+            .read(&path.request(&asked));
     }
     let mut done = steps.run(router, None, deadline).await?;
     let paths = 0..publication.edits.len();
     Ok(paths
         .map(|at| {
-            let at = 5 * at;
+            let at = 6 * at;
             let newest = done.record(at);
             let oldest = done.ranged(at + 3).items.into_iter();
             Before {
@@ -146,6 +187,7 @@ async fn look(
                     .filter_map(|item| Meta::read(item.record.as_ref()?))
                     .collect(),
                 policy: Policy::read(done.record(at + 4).as_ref()),
+                requested: done.record(at + 5),
             }
         })
         .collect())
@@ -175,7 +217,7 @@ fn write(
     path: &Path,
     edit: &Edit,
     before: &Before,
-    publication: &Publication,
+    (publication, request): (&Publication, Option<Request>),
     time_ms: u64,
 ) -> (Steps, usize) {
     let mut written = 0;
@@ -199,6 +241,10 @@ fn write(
             .remove(&path.version("h/", old.version))
             .remove(&path.version("m/", old.version));
         written += 2;
+        if let Some(request) = &old.request {
+            steps = steps.remove(&path.request(request));
+            written += 1;
+        }
         oldest = old.version + 1;
     }
     let put = match edit {
@@ -221,7 +267,13 @@ fn write(
         comment: publication.comment.clone(),
         time_ms,
         deleted: put.is_none(),
+        request: request.as_ref().map(|request| request.name.clone()),
     };
+    if let Some(request) = request {
+        let key = path.request(&request.name);
+        steps = steps.put(&key, request.put(version));
+        written += 1;
+    }
     steps = match put {
         Some(put) => steps
             .put(&path.at("v/"), put.clone())
