@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::endpoints::Cluster;
-use crate::{bench, dev, import, kv, txn, watch};
+use crate::{bench, coordinate, dev, import, kv, txn, watch};
 
 /// Caucus: a sharded coordination service.
 #[derive(Debug, Parser)]
@@ -39,9 +39,22 @@ pub(crate) enum Command {
     Import(import::Command),
     /// Show the cluster: its nodes, groups and their leaders.
     Cluster(ClusterArgs),
-    /// Explain and check configuration.
+    /// Publish and read configuration; explain and check that of a server.
     #[command(subcommand)]
-    Config(ConfigCommand),
+    Config(coordinate::Config),
+    /// Grant leases, keep them alive, end them.
+    #[command(subcommand)]
+    Lease(coordinate::Lease),
+    /// Hold a lock while a command runs.
+    Lock(coordinate::Lock),
+    /// Lead while a command runs.
+    Elect(coordinate::Elect),
+    /// Register instances of services and find them.
+    #[command(subcommand)]
+    Service(coordinate::Service),
+    /// Publish messages and read them.
+    #[command(subcommand)]
+    Topic(coordinate::Topic),
     /// Put load on a cluster and report throughput and latency.
     Bench(Box<bench::Args>),
     /// Print a completion script.
@@ -121,13 +134,4 @@ pub(crate) struct ClusterArgs {
     /// Form of the answer.
     #[arg(short, long, value_enum, default_value = "table")]
     pub(crate) output: crate::output::Form,
-}
-
-/// Explain and check configuration.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// Print the reference file: every field with its default and what it does.
-    Reference,
-    /// Check what `caucus server` would run with, and print it.
-    Check(ConfigArgs),
 }

@@ -4,7 +4,8 @@
 //!   server, join ── config ── node      a node, with the roles of its configuration
 //!   dev ── caucus server × N            a cluster on one machine, a process each
 //!   kv, txn, watch, import, bench ── endpoints clients of a running cluster
-//!   config, completions                 nothing runs
+//!   lease, lock, elect, config, service, topic  the same
+//!   completions                         nothing runs
 //! ```
 //!
 //! Data goes to standard output and talk to standard error. Exit code 2: the command line, the
@@ -18,6 +19,7 @@ mod bench;
 mod cli;
 mod cluster;
 mod config;
+mod coordinate;
 mod dev;
 mod endpoints;
 mod fatal;
@@ -67,12 +69,26 @@ fn execute(command: Command) -> Result<(), Fatal> {
         Command::Compact(args) => on_one_core(txn::compact(args)),
         Command::Import(command) => on_one_core(import::run(command)),
         Command::Cluster(args) => on_one_core(cluster::run(args)),
-        Command::Config(command) => server::explain(command),
+        Command::Config(command) => on_one_core(coordinate::config(command)),
+        Command::Lease(command) => on_one_core(coordinate::lease(command)),
+        Command::Lock(args) => exit_code(on_one_core(coordinate::lock(args))?),
+        Command::Elect(args) => exit_code(on_one_core(coordinate::elect(args))?),
+        Command::Service(command) => on_one_core(coordinate::service(command)),
+        Command::Topic(command) => on_one_core(coordinate::topic(command)),
         Command::Bench(args) => Ok(on_one_core(bench::run(*args))?),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "caucus", &mut std::io::stdout());
             Ok(())
         }
+    }
+}
+
+/// The exit code of another command is this one's.
+fn exit_code(code: u8) -> Result<(), Fatal> {
+    let message = String::new();
+    match code {
+        0 => Ok(()),
+        code => Err(Fatal { code, message }),
     }
 }
 

@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{ConfigArgs, ConfigCommand, JoinArgs, ServerArgs};
+use crate::cli::{ConfigArgs, JoinArgs, ServerArgs};
 use crate::config::{self, Checked, Layers};
 use crate::fatal::Fatal;
 use crate::{logging, node};
@@ -31,12 +31,15 @@ pub(crate) fn join(args: JoinArgs) -> Result<(), Fatal> {
     serve(layers.check()?)
 }
 
-/// Prints the reference, or what a server would run with.
-pub(crate) fn explain(command: ConfigCommand) -> Result<(), Fatal> {
-    match command {
-        ConfigCommand::Reference => print!("{}", config::REFERENCE),
-        ConfigCommand::Check(args) => print!("{}", layers(args)?.check()?.to_toml()),
-    }
+/// Prints the reference.
+pub(crate) fn reference() -> Result<(), Fatal> {
+    print!("{}", config::REFERENCE);
+    Ok(())
+}
+
+/// Prints what a server would run with.
+pub(crate) fn check(args: ConfigArgs) -> Result<(), Fatal> {
+    print!("{}", layers(args)?.check()?.to_toml());
     Ok(())
 }
 

@@ -2,21 +2,16 @@
 
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
-use hyper::Method;
-use hyper::body::Incoming;
-use hyper::header::{ACCEPT, HeaderName};
+use caucus_sdk::Lines;
 use serde_json::Value;
 
-use crate::endpoints::{Ask, Cluster, Endpoints, Error};
+use crate::endpoints::{Cluster, Endpoints, Error};
 use crate::fatal::Fatal;
 use crate::kv::encoded;
 use crate::output::print_bytes;
 
 /// Before a stream that ended is asked for again.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A message larger than this isn't one of Caucus.
-const LINE_BYTES_MAX: usize = 64 << 20;
 
 /// Options of `caucus watch`.
 #[derive(Debug, clap::Args)]
@@ -145,47 +140,10 @@ fn path(args: &Args) -> String {
 
 /// One stream, to its end.
 async fn attempt(endpoints: &Endpoints, path: &str, shown: &mut Shown) -> Result<Ended, Error> {
-    let unreadable = |reason: String| Error::NoAnswer {
-        endpoint: endpoints.base(endpoints.in_use()).to_owned(),
-        reason,
-        unsent: false,
-    };
-    let mut ask = Ask::new(Method::GET, path.to_owned());
-    let headers = [
-        (ACCEPT, Some("application/x-ndjson".to_owned())),
-        (
-            HeaderName::from_static("last-event-id"),
-            shown.last.map(|last| last.to_string()),
-        ),
-    ];
-    for (name, value) in headers {
-        if let Some(value) = value {
-            ask = ask
-                .header(name, &value)
-                .map_err(|fatal| unreadable(fatal.message))?;
-        }
-    }
-    let mut body: Incoming = endpoints.stream(&ask).await?;
-    let mut line = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| unreadable(error.to_string()))?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        let mut rest = &data[..];
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            line.extend_from_slice(&rest[..end]);
-            rest = &rest[end + 1..];
-            let message: Value = serde_json::from_slice(&line)
-                .map_err(|error| unreadable(format!("a message is no JSON: {error}")))?;
-            if let Some(ended) = shown.show(&message, &line)? {
-                return Ok(ended);
-            }
-            line.clear();
-        }
-        line.extend_from_slice(rest);
-        if line.len() > LINE_BYTES_MAX {
-            return Err(unreadable("a message has no end".to_owned()));
+    let mut lines = Lines::open(endpoints, path, shown.last).await?;
+    while let Some((message, line)) = lines.next().await? {
+        if let Some(ended) = shown.show(&message, &line)? {
+            return Ok(ended);
         }
     }
     Ok(Ended::Resume)

@@ -10,7 +10,7 @@ const README_LINES_MAX: usize = 300;
 
 /// Whom each crate may use, of those in this repository. Arrows go one way: pure rooms know nobody, the
 /// three services know each other only through `api`.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("caucus-ring", &[]),
     ("caucus-engine", &[]),
     ("caucus-peer", &[]),
@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
         &["api", "client", "engine", "peer", "raft", "ring"],
     ),
     ("caucus-etcd", &[]),
+    ("caucus-sdk", &[]),
     ("caucus-router", &["api", "client", "etcd", "peer", "ring"]),
     (
         "caucus",
@@ -40,6 +41,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "raft",
             "ring",
             "router",
+            "sdk",
             "shard",
         ],
     ),
@@ -55,6 +57,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
             "raft",
             "ring",
             "router",
+            "sdk",
             "shard",
         ],
     ),

@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Engine;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{self, Endpoints};
 use crate::fatal::Fatal;
 use crate::server::end_with;
 use child::{Ended, Stop};
@@ -92,7 +92,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Fatal> {
 
 /// Says when the cluster serves and which nodes end; returns when it can't go on.
 async fn supervise(places: &[Place], ends: &mut mpsc::Receiver<Ended>) -> Result<(), Fatal> {
-    let endpoints = Endpoints::of_dev(places.iter().map(Place::url))?;
+    let endpoints = endpoints::of_dev(places.iter().map(Place::url))?;
     let mut ready = false;
     let mut left = places.len();
     while left > 0 {

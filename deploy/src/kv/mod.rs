@@ -12,9 +12,8 @@ mod import;
 mod lines;
 mod verbs;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
 use crate::fatal::Fatal;
+pub(crate) use caucus_sdk::encoded;
 
 /// Read and write keys.
 #[derive(Debug, clap::Subcommand)]
@@ -52,17 +51,6 @@ pub(crate) async fn run(command: Command) -> Result<(), Fatal> {
         Command::Import(args) => import::run(args).await,
         Command::Export(args) => export::run(args).await,
     }
-}
-
-/// RFC 3986's unreserved characters stay; everything else, `/` included, is encoded.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-pub(crate) fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, ENCODED).to_string()
 }
 
 fn key_path(key: &str) -> String {
