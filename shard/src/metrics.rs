@@ -114,12 +114,12 @@ fn describe_leases() {
     metrics::describe_gauge!(
         LEASES,
         Unit::Count,
-        "Leases that are at home in a group, on its leader"
+        "Leases that are at home in groups led here"
     );
     metrics::describe_counter!(
         LEASES_ENDED,
         Unit::Count,
-        "Leases that have ended or begun to, by why"
+        "Leases that have ended or begun to, by reason"
     );
     metrics::describe_counter!(KEEPALIVES, Unit::Count, "Keepalives that found their lease");
 }
@@ -171,8 +171,8 @@ impl Meters {
             compacted: metrics::counter!(COMPACTED),
             watch_past: metrics::counter!(WATCH_PAST),
             watch_marks: metrics::counter!(WATCH_MARKS),
-            leases_expired: metrics::counter!(LEASES_ENDED, "why" => "expired"),
-            leases_revoked: metrics::counter!(LEASES_ENDED, "why" => "revoked"),
+            leases_expired: metrics::counter!(LEASES_ENDED, "reason" => "expired"),
+            leases_revoked: metrics::counter!(LEASES_ENDED, "reason" => "revoked"),
             keepalives: metrics::counter!(KEEPALIVES),
             txn_seconds: metrics::histogram!(TXN_SECONDS),
             ask_seconds: metrics::histogram!(ASK_SECONDS),
@@ -182,9 +182,9 @@ impl Meters {
     }
 }
 
-/// Of one group.
-pub(crate) fn leases(group: u32) -> Gauge {
-    metrics::gauge!(LEASES, "group" => group.to_string())
+/// Of all groups that are led here.
+pub(crate) fn leases() -> Gauge {
+    metrics::gauge!(LEASES)
 }
 
 pub(crate) fn ask_failed() {

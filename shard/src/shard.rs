@@ -264,15 +264,7 @@ impl Shard {
             meters: self.inner.meters.clone(),
         };
         self.spawn(compaction.run());
-        let hub = Hub {
-            group: group.clone(),
-            published: published.clone(),
-            inflight: inflight.clone(),
-            long_reads: self.inner.long_reads.clone(),
-            meters: self.inner.meters.clone(),
-        };
-        let (follows, follow_queue) = mpsc::channel(options.queue_reads_max);
-        self.spawn(hub.run(follow_queue));
+        let follows = self.watched(&group, &published, &inflight);
         let lessor = Lessor::new(
             group.clone(),
             published.clone(),
@@ -305,6 +297,25 @@ impl Shard {
         let mut seats = HashMap::clone(&self.inner.seats.load());
         seats.insert(seat.group.id(), seat);
         self.inner.seats.store(Arc::new(seats));
+    }
+
+    /// Starts what tells routers of changes; the way to ask it.
+    fn watched(
+        &self,
+        group: &Group,
+        published: &Arc<Published>,
+        inflight: &Arc<InFlight>,
+    ) -> mpsc::Sender<FollowJob> {
+        let hub = Hub {
+            group: group.clone(),
+            published: published.clone(),
+            inflight: inflight.clone(),
+            long_reads: self.inner.long_reads.clone(),
+            meters: self.inner.meters.clone(),
+        };
+        let (follows, queue) = mpsc::channel(self.inner.parts.options.queue_reads_max);
+        self.spawn(hub.run(queue));
+        follows
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

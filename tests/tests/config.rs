@@ -89,8 +89,23 @@ fn versions(client: &mut Client) {
         diff["changes"],
         json!([{"at": "/size", "from": 5, "to": 9}])
     );
-    // Versions outlive the store's own history.
-    let revision = second["revision"].clone();
+    outlive(client, target, &second["revision"]);
+    text(client);
+    // The same request again publishes nothing more.
+    let headers = [
+        ("idempotency-key", "once"),
+        ("content-type", "application/json"),
+    ];
+    let mut once = || {
+        let put = client.request("PUT", target, &headers, b"7");
+        done(&put.expect("an answer"))
+    };
+    let (one, two) = (once(), once());
+    assert_eq!((&one["version"], &one), (&json!(6), &two));
+}
+
+/// Versions outlive the store's own history, and the value.
+fn outlive(client: &mut Client, target: &str, revision: &Value) {
     let compacted = send(
         client,
         "POST",
@@ -142,6 +157,9 @@ fn versions(client: &mut Client) {
         (&page["versions"][0]["version"], &page["more"]),
         (&json!(3), &json!(true))
     );
+}
+
+fn text(client: &mut Client) {
     let text = "/v1/config/app/motd";
     for line in ["one\ntwo\n", "one\n2\n"] {
         let headers = [("content-type", "text/plain")];
@@ -164,20 +182,6 @@ fn versions(client: &mut Client) {
         .collect();
     assert_eq!(paths, [&json!("app/db/pool"), &json!("app/motd")]);
     assert_eq!(get(client, "/v1/config")["namespaces"], json!(["app"]));
-    // The same request again publishes nothing more.
-    let headers = [
-        ("idempotency-key", "once"),
-        ("content-type", "application/json"),
-    ];
-    let mut once = || {
-        done(
-            &client
-                .request("PUT", target, &headers, b"7")
-                .expect("an answer"),
-        )
-    };
-    let (one, two) = (once(), once());
-    assert_eq!((&one["version"], &one), (&json!(6), &two));
 }
 
 fn limits(client: &mut Client) {

@@ -340,19 +340,7 @@ fn the_library_goes_on_while_nodes_are_killed() {
         leader.resign().await.expect("it led");
         lock.release().await.expect("it was held");
         lease.revoke().await.expect("it lived");
-        // Somebody else ends it: the guard says so.
-        let lost = client.lock("taken").acquire().await.expect("the lock");
-        let target = format!("/v1/locks/taken/holders/{}", encoded(lost.lease().id()));
-        let taken = cluster.client(3).request("DELETE", &target, &[], b"");
-        assert_eq!(taken.expect("an answer").status, 204);
-        let refused = lost.release().await.expect_err("it is lost");
-        assert_eq!(refused.code(), Some("not_held"));
-        let brief = client.lease(Duration::from_secs(1)).await.expect("a lease");
-        let target = format!("/v1/leases/{}", brief.id());
-        let ended = cluster.client(3).request("DELETE", &target, &[], b"");
-        assert_eq!(ended.expect("an answer").status, 204);
-        brief.lost().await;
-        assert!(!brief.is_alive());
+        guards_find_out(&cluster, &client).await;
     });
     let gone = wait_for("nobody leads", LIMIT, || {
         let answer = cluster
@@ -362,4 +350,20 @@ fn the_library_goes_on_while_nodes_are_killed() {
         (answer.status == 404).then_some(answer)
     });
     assert_eq!(gone.problem_code(), "no_leader");
+}
+
+/// Somebody else ends what is held: the guard says so.
+async fn guards_find_out(cluster: &Cluster, client: &Client) {
+    let lost = client.lock("taken").acquire().await.expect("the lock");
+    let target = format!("/v1/locks/taken/holders/{}", encoded(lost.lease().id()));
+    let taken = cluster.client(3).request("DELETE", &target, &[], b"");
+    assert_eq!(taken.expect("an answer").status, 204);
+    let refused = lost.release().await.expect_err("it is lost");
+    assert_eq!(refused.code(), Some("not_held"));
+    let brief = client.lease(Duration::from_secs(1)).await.expect("a lease");
+    let target = format!("/v1/leases/{}", brief.id());
+    let ended = cluster.client(3).request("DELETE", &target, &[], b"");
+    assert_eq!(ended.expect("an answer").status, 204);
+    brief.lost().await;
+    assert!(!brief.is_alive());
 }

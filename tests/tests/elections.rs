@@ -116,26 +116,34 @@ fn who_came_first_leads() {
     );
     let listed = done(&get(&mut client, "/v1/elections"));
     assert_eq!(listed["elections"], json!(["boss"]));
-    // Without a sign of life its time is over.
     done(&post(&mut client, "resign", &second));
     assert_eq!(seen.next()["event"], "none");
+    its_time_is_over(&mut client, &mut seen);
+    bad_input(&mut client);
+}
+
+/// Without a sign of life.
+fn its_time_is_over(client: &mut Client, seen: &mut Observing) {
     let brief = done(&post(
-        &mut client,
+        client,
         "campaign",
         &json!({"ttl": 1, "value": "brief"}),
     ));
     assert_eq!(seen.next()["token"], brief["token"]);
     assert_eq!(seen.next()["event"], "none");
+}
+
+fn bad_input(client: &mut Client) {
     for body in [
         json!({"ttl": 0}),
         json!({"wait": -1}),
         json!({"x": 1}),
         json!({"lease": "g"}),
     ] {
-        let refused = post(&mut client, "campaign", &body);
+        let refused = post(client, "campaign", &body);
         assert_eq!(refused.status, 400, "{}", refused.text());
     }
-    let none = post(&mut client, "campaign", &json!({"lease": "77"}));
+    let none = post(client, "campaign", &json!({"lease": "77"}));
     assert_eq!(none.problem_code(), "lease_not_found");
 }
 

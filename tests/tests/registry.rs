@@ -67,7 +67,7 @@ fn services_come_live_and_go() {
     assert_eq!(seen.next()["instances"], json!([]));
     let one = json!({
         "address": "10.0.0.1", "port": 80, "tags": ["blue"], "metadata": {"zone": "a"},
-        "ttl": 1, "critical_after": 2,
+        "ttl": 3, "critical_after": 2,
     });
     done(&send(&mut client, "PUT", "/v1/services/web/one", &one));
     let two = json!({"address": "10.0.0.2", "port": 80, "ttl": 600});
@@ -100,7 +100,21 @@ fn services_come_live_and_go() {
         "{healthy}"
     );
     done(&beat(&mut client, json!({"status": "passing"})));
-    // Without a sign of life it is critical first, and then it has gone.
+    dies_slowly(&mut seen);
+    assert_eq!(
+        beat(&mut client, json!({})).problem_code(),
+        "instance_not_found"
+    );
+    let two = "/v1/services/web/two";
+    done(&send(&mut client, "DELETE", two, &Value::Null));
+    let again = send(&mut client, "DELETE", two, &Value::Null);
+    assert_eq!(again.problem_code(), "instance_not_found");
+    assert_eq!(get(&mut client, "/v1/services/web")["instances"], json!([]));
+    bad_instances(&mut client);
+}
+
+/// Without a sign of life it is critical first, and then it has gone.
+fn dies_slowly(seen: &mut Messages) {
     let statuses = |seen: &mut Messages| {
         let message = seen.next();
         let instances = message["instances"].as_array().expect("instances").clone();
@@ -112,7 +126,7 @@ fn services_come_live_and_go() {
     let mut last = Some(String::new());
     let mut order = Vec::new();
     while last.is_some() {
-        let next = statuses(&mut seen);
+        let next = statuses(seen);
         if next != last {
             order.push(next.clone().unwrap_or("gone".to_owned()));
         }
@@ -129,19 +143,9 @@ fn services_come_live_and_go() {
             "passing", "warning", "critical", "passing", "critical", "gone"
         ]
     );
-    assert_eq!(
-        beat(&mut client, json!({})).problem_code(),
-        "instance_not_found"
-    );
-    done(&send(
-        &mut client,
-        "DELETE",
-        "/v1/services/web/two",
-        &Value::Null,
-    ));
-    let again = send(&mut client, "DELETE", "/v1/services/web/two", &Value::Null);
-    assert_eq!(again.problem_code(), "instance_not_found");
-    assert_eq!(get(&mut client, "/v1/services/web")["instances"], json!([]));
+}
+
+fn bad_instances(client: &mut Client) {
     for bad in [
         json!({"address": "a"}),
         json!({"address": "", "port": 1}),
@@ -152,7 +156,7 @@ fn services_come_live_and_go() {
         json!({"address": "a", "port": 1, "check": {"http": "x", "interval": 1}}),
         json!({"address": "a", "port": 1, "check": {"tcp": 1, "interval": 0}}),
     ] {
-        let refused = send(&mut client, "PUT", "/v1/services/web/bad", &bad);
+        let refused = send(client, "PUT", "/v1/services/web/bad", &bad);
         assert_eq!(refused.status, 400, "{bad}: {}", refused.text());
     }
 }
@@ -276,24 +280,28 @@ fn members_join_in_order() {
         &Value::Null,
     ));
     assert_eq!(seen.next()["event"], "left");
-    let brief = send(&mut client, "POST", "/v1/members/db", &json!({"ttl": 1}));
+    leaves_by_itself(&mut client, &mut seen);
+}
+
+/// Its time is over.
+fn leaves_by_itself(client: &mut Client, seen: &mut Messages) {
+    let brief = send(client, "POST", "/v1/members/db", &json!({"ttl": 1}));
     let brief = brief.json();
     assert_eq!(brief["id"], brief["lease"]);
     assert_eq!(seen.next()["event"], "joined");
     let told = seen.next();
     assert_eq!(
         (&told["event"], &told["id"]),
-        (&json!("left"), &brief["id"]),
-        "its time is over"
+        (&json!("left"), &brief["id"])
     );
-    assert_eq!(get(&mut client, "/v1/members")["groups"], json!(["db"]));
+    assert_eq!(get(client, "/v1/members")["groups"], json!(["db"]));
     for bad in [
         json!({"ttl": 0}),
         json!({"id": ""}),
         json!({"lease": "1", "ttl": 1}),
         json!({"x": 1}),
     ] {
-        let refused = send(&mut client, "POST", "/v1/members/db", &bad);
+        let refused = send(client, "POST", "/v1/members/db", &bad);
         assert_eq!(refused.status, 400, "{bad}: {}", refused.text());
     }
 }

@@ -18,6 +18,7 @@ mod calls;
 mod ending;
 mod reign;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ struct Parts {
     driver: Driver,
     meters: Arc<Meters>,
     alive: Gauge,
+    /// How many of this group are in that.
+    counted: AtomicUsize,
     reign: Mutex<Option<Reign>>,
     /// Changes whenever something of a lease that was under way has ended.
     settled: watch::Sender<u64>,
@@ -76,7 +79,8 @@ impl Lessor {
     ) -> Lessor {
         Lessor {
             parts: Arc::new(Parts {
-                alive: metrics::leases(group.id()),
+                alive: metrics::leases(),
+                counted: AtomicUsize::new(0),
                 group,
                 published,
                 driver,
@@ -98,7 +102,7 @@ impl Lessor {
                 self.reign(now.term, &mut leadership).await;
                 self.parts.published.leases().end_news();
                 *self.lock() = None;
-                self.parts.alive.set(0.0);
+                self.count(0);
                 self.settle();
                 // It may lead again already, in another term.
                 if *leadership.borrow() != now {
@@ -160,7 +164,7 @@ impl Lessor {
                 }
             }
         }
-        self.parts.alive.set(reign.len() as f64);
+        self.count(reign.len());
         reign.next_at()
     }
 
@@ -217,6 +221,11 @@ impl Lessor {
         let reign = guard.as_mut().filter(|reign| reign.term == term)?;
         reign.hear(self.parts.published.leases().news(), Instant::now());
         Some(work(reign))
+    }
+
+    fn count(&self, leases: usize) {
+        let before = self.parts.counted.swap(leases, Ordering::Relaxed);
+        self.parts.alive.increment(leases as f64 - before as f64);
     }
 
     fn settle(&self) {

@@ -211,18 +211,16 @@ fn check(path: &Path, edit: &Edit, wanted: Option<u64>, before: &Before) -> Resu
     }
 }
 
-/// The steps that publish one path, and how many they are.
-fn write(
+/// The steps that let go of versions that the policy doesn't keep, how many they are, and the oldest that is kept.
+fn trim(
     mut steps: Steps,
     path: &Path,
-    edit: &Edit,
     before: &Before,
-    (publication, request): (&Publication, Option<Request>),
+    version: u64,
     time_ms: u64,
-) -> (Steps, usize) {
+) -> (Steps, usize, u64) {
     let mut written = 0;
     let mut oldest = before.newest.as_ref().map_or(1, |meta| meta.oldest);
-    let version = before.newest.as_ref().map_or(1, |meta| meta.version + 1);
     for (at, old) in before.oldest.iter().enumerate() {
         // Replaced by the next one, or now.
         let replaced = before
@@ -247,6 +245,21 @@ fn write(
         }
         oldest = old.version + 1;
     }
+    (steps, written, oldest)
+}
+
+/// The steps that publish one path, and how many they are.
+fn write(
+    mut steps: Steps,
+    path: &Path,
+    edit: &Edit,
+    before: &Before,
+    (publication, request): (&Publication, Option<Request>),
+    time_ms: u64,
+) -> (Steps, usize) {
+    let version = before.newest.as_ref().map_or(1, |meta| meta.version + 1);
+    let (trimmed, mut written, oldest) = trim(steps, path, before, version, time_ms);
+    steps = trimmed;
     let put = match edit {
         Edit::Set(value, content_type) => Some(Put {
             value: value.clone(),
