@@ -64,7 +64,10 @@ the gRPC clients share {run["grpc_connections"]} connections. etcd and Caucus re
 server of the session has. An operation is a key: a batch of 100 counts 100, and its latency is that of
 the request. Over gRPC etcd and Caucus have the same client program and messages: `txn` overwrites a key
 if it exists, `txn2` two keys of different directories (for Caucus mostly in two groups) if both exist,
-and `list` reads all keys with their values ({run["list_clients"]} clients); each counts one. Server CPU is that of all server processes, peak RSS that of the largest since its start;
+and `list` reads all keys with their values ({run["list_clients"]} clients); each counts one.
+`lock` takes a lock that nobody else wants and gives it back: in etcd by its lock service under a lease that the client has, in
+ZooKeeper by its recipe (a numbered ephemeral node, the children, the deletion), in Caucus by two requests that grant and end a
+lease as well. `publish` publishes 100 messages together, to 16 topics; a message counts one. Server CPU is that of all server processes, peak RSS that of the largest since its start;
 other CPU is the cores that neither servers nor load generator used: above {DISTURBED_CORES} the line is disturbed."""
     return "\n\n".join([BEGIN, how, markdown(target_table(rows)), markdown(measured_table(results)), END])
 

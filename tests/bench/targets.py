@@ -8,7 +8,7 @@ import dataclasses
 
 DEFAULT_GROUPS = 6
 MANY_GROUPS = 64
-GRPC_WORKLOADS = ["put", "get", "txn", "txn2", "list"]
+GRPC_WORKLOADS = ["put", "get", "txn", "txn2", "list", "lock"]
 MEBIBYTE = 1 << 20
 
 
@@ -98,6 +98,13 @@ def rows(results):
     table += grpc_rows(rate, p99)
     batch = rate(f"caucus-{DEFAULT_GROUPS}/batch")
     table.append(Row("keys/s in batches of 100", batch, 60_000, True, "{:,.0f}"))
+
+    locks = f"caucus-{DEFAULT_GROUPS}/lock"
+    times("locks that nobody else wants, taken and given back, to etcd's v3lock", locks, "etcd-grpc/lock", 4)
+    times("the same to ZooKeeper's recipe", locks, "zookeeper/lock", 4)
+    times("gRPC to gRPC: v3lock", f"caucus-{DEFAULT_GROUPS}-grpc/lock", "etcd-grpc/lock", 4)
+    published = rate(f"caucus-{DEFAULT_GROUPS}/publish")
+    table.append(Row("messages/s published, 100 together", published, 50_000, True, "{:,.0f}"))
 
     def cost(name):
         return field(name, "servers", "cpu_us_per_operation")

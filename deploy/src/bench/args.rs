@@ -68,9 +68,13 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(super) mix: u8,
 
-    /// Puts in a request of the batch workload.
+    /// Puts in a request of the batch workload, or messages in one of the publish workload.
     #[arg(long, default_value_t = 100)]
     pub(super) batch_size: usize,
+
+    /// Topics of the publish workload.
+    #[arg(long, default_value_t = 16)]
+    pub(super) topics: usize,
 
     /// Take it that the keys exist; otherwise each is written once before the load.
     #[arg(long)]
@@ -103,6 +107,11 @@ pub(super) enum Workload {
     Txn2,
     /// List all keys with their values; each whole listing is one operation (gRPC only).
     List,
+    /// Take a lock that nobody else wants and give it back: both are one operation. Over gRPC with etcd's service of
+    /// locks, under a lease of the client's; with ZooKeeper by its recipe.
+    Lock,
+    /// Publish `--batch-size` messages a request (Caucus over HTTP only); a message is one operation.
+    Publish,
 }
 
 /// The system and the protocol under load.
@@ -124,7 +133,12 @@ impl Workload {
     fn is_grpc_only(self) -> bool {
         match self {
             Workload::Txn | Workload::Txn2 | Workload::List => true,
-            Workload::Put | Workload::Get | Workload::Mixed | Workload::Batch => false,
+            Workload::Put
+            | Workload::Get
+            | Workload::Mixed
+            | Workload::Batch
+            | Workload::Lock
+            | Workload::Publish => false,
         }
     }
 }
@@ -142,11 +156,25 @@ impl Args {
     /// Fills in what depends on other options, and refuses what can't be run.
     pub(super) fn validate(mut self) -> Result<Self, Error> {
         let refuse = |message: &str| Err(Error::Options(message.to_owned()));
-        if self.clients == 0 || self.keys == 0 || self.value_size == 0 || self.batch_size == 0 {
-            return refuse("--clients, --keys, --value-size and --batch-size start at 1");
+        let counts = [
+            self.clients,
+            self.keys,
+            self.value_size,
+            self.batch_size,
+            self.topics,
+        ];
+        if counts.contains(&0) {
+            return refuse("--clients, --keys, --value-size, --batch-size and --topics start at 1");
         }
-        if self.workload == Workload::Batch && self.target != Target::Caucus {
-            return refuse("the batch workload needs --target caucus");
+        let only_here = matches!(self.workload, Workload::Batch | Workload::Publish);
+        if only_here && self.target != Target::Caucus {
+            return refuse("the batch and publish workloads need --target caucus");
+        }
+        if self.workload == Workload::Lock && self.target == Target::EtcdJson {
+            return refuse("the lock workload has no --target etcd-json");
+        }
+        if matches!(self.workload, Workload::Lock | Workload::Publish) {
+            self.skip_preload = true;
         }
         if self.workload.is_grpc_only() && self.target != Target::EtcdGrpc {
             return refuse("transactions and listings need --target etcd-grpc");

@@ -16,14 +16,22 @@ pub(super) enum Request<'a> {
     Txn(Vec<Pair<'a>>),
     /// Read all keys of a prefix.
     List(Listing<'a>),
+    /// Take the lock with this number, which nobody else wants, and give it back.
+    Lock(usize),
+    /// Publish these values together, to the topic with this number.
+    Publish(usize, Vec<Pair<'a>>),
 }
 
 impl Request<'_> {
     /// What throughput counts: keys, but a transaction is one and so is a listing.
     pub(super) fn operations(&self) -> u64 {
         match self {
-            Request::Put(_) | Request::Get(_) | Request::Txn(_) | Request::List(_) => 1,
-            Request::Batch(pairs) => pairs.len() as u64,
+            Request::Put(_)
+            | Request::Get(_)
+            | Request::Txn(_)
+            | Request::List(_)
+            | Request::Lock(_) => 1,
+            Request::Batch(pairs) | Request::Publish(_, pairs) => pairs.len() as u64,
         }
     }
 }
@@ -36,6 +44,8 @@ pub(super) struct Requests<'a> {
     workload: Workload,
     mix: usize,
     batch_size: usize,
+    client: usize,
+    topics: usize,
 }
 
 impl<'a> Requests<'a> {
@@ -47,6 +57,8 @@ impl<'a> Requests<'a> {
             workload: args.workload,
             mix: usize::from(args.mix),
             batch_size: args.batch_size,
+            client,
+            topics: args.topics,
         }
     }
 
@@ -61,6 +73,11 @@ impl<'a> Requests<'a> {
             Workload::Txn => Request::Txn(vec![self.pair()]),
             Workload::Txn2 => Request::Txn(self.keyspace.any_two(&mut self.random).into()),
             Workload::List => Request::List(self.keyspace.listing()),
+            Workload::Lock => Request::Lock(self.client),
+            Workload::Publish => {
+                let values = (0..self.batch_size).map(|_| self.pair()).collect();
+                Request::Publish(self.client % self.topics, values)
+            }
         }
     }
 

@@ -13,6 +13,8 @@ use crate::endpoints::{Ask, BadEndpoint, Endpoints, Error};
 use crate::{Campaign, Lease, LockRequest, Watch, encoded};
 
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// Before a lost place is asked for again.
+const PLACE_PAUSE: Duration = Duration::from_millis(100);
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A client of a cluster. Cheap to clone.
@@ -117,6 +119,27 @@ impl Client {
         let ask = ask.repeatable().header(IDEMPOTENCY_KEY, &name);
         let ask = ask.unwrap_or_else(|_| unreachable_header());
         self.endpoints.send_for_json(&ask).await
+    }
+}
+
+impl Client {
+    /// Asks for a turn, for as long as that may take. Whose connection broke while it waited has lost its place; it
+    /// goes to the end and waits on.
+    pub(crate) async fn turn(
+        &self,
+        wait: Duration,
+        ask: impl Fn(Duration) -> Ask,
+    ) -> Result<Value, Error> {
+        let until = tokio::time::Instant::now() + wait;
+        loop {
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            match self.once(ask(left).wait(left)).await {
+                Err(error) if error.code() == Some("session_expired") && !left.is_zero() => {
+                    tokio::time::sleep(PLACE_PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 }
 

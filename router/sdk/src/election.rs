@@ -54,14 +54,16 @@ impl Campaign {
 
     /// Waits until it leads.
     pub async fn lead(self) -> Result<Leadership, Error> {
-        let body = json!({
-            "ttl": self.ttl.as_secs().max(1),
-            "wait": self.wait.as_secs_f64(),
-            "value": self.value,
-        });
-        let ask = Ask::new(Method::POST, format!("{}/campaign", self.path));
-        let ask = ask.body(body.to_string()).wait(self.wait);
-        let elected = self.client.once(ask).await?;
+        let ask = |left: Duration| {
+            let body = json!({
+                "ttl": self.ttl.as_secs().max(1),
+                "wait": left.as_secs_f64(),
+                "value": self.value,
+            });
+            let ask = Ask::new(Method::POST, format!("{}/campaign", self.path));
+            ask.body(body.to_string())
+        };
+        let elected = self.client.turn(self.wait, ask).await?;
         Ok(Leadership {
             lease: Lease::begin_after_wait(self.client.clone(), &elected).await?,
             client: self.client,

@@ -75,12 +75,14 @@ impl LockRequest {
     pub async fn acquire(self) -> Result<Lock, Error> {
         let mut body = self.body;
         body["ttl"] = self.ttl.as_secs().max(1).into();
-        body["wait"] = self.wait.as_secs_f64().into();
         let path = format!("/v1/locks/{}", encoded(&self.name));
-        let ask = Ask::new(Method::POST, format!("{path}/acquire"));
-        let ask = ask.body(body.to_string()).wait(self.wait);
         let sent = Instant::now();
-        let held = self.client.once(ask).await?;
+        let ask = |left: Duration| {
+            let mut body = body.clone();
+            body["wait"] = left.as_secs_f64().into();
+            Ask::new(Method::POST, format!("{path}/acquire")).body(body.to_string())
+        };
+        let held = self.client.turn(self.wait, ask).await?;
         let client = self.client.clone();
         let lease = match self.wait.is_zero() {
             true => Lease::begin(client, &held, sent),

@@ -77,8 +77,14 @@ impl Any {
 
 pub(super) fn prepare(any: &mut Any) {
     let policy = json!({"versions_max": 10_000});
-    any.send(("PUT", "/v1/config/day?policy"), None, &policy);
-    any.send(("PUT", &kv::path("/day/count")), None, &json!(0));
+    for (target, body) in [
+        ("/v1/config/day?policy", &policy),
+        (&kv::path("/day/count"), &json!(0)),
+    ] {
+        let set = any.send(("PUT", target), None, body);
+        assert!(set.status < 300, "{target}: {}", set.text());
+    }
+    assert_eq!(any.get("/v1/config/day?policy"), policy);
 }
 
 /// Publishes again and again; which version each value became.

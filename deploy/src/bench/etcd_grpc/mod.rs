@@ -12,6 +12,9 @@ use caucus_etcd::etcdserverpb::{
     TxnResponse,
 };
 
+use caucus_etcd::etcdserverpb::{LeaseGrantRequest, LeaseGrantResponse};
+use caucus_etcd::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+
 use self::line::Line;
 use super::args::Args;
 use super::error::Failure;
@@ -19,10 +22,15 @@ use super::keyspace::Pair;
 use super::target::Connection;
 use super::workload::Request;
 
+/// Longer than any run.
+const LEASE_TTL_S: i64 = 3600;
+
 /// A handle of a connection; clients share connections.
 pub(super) struct EtcdGrpc {
     line: Line,
     heads: Rc<Heads>,
+    /// Of the client's locks; 0: not granted yet.
+    lease: i64,
     /// A failure has ended the connection: the next call opens another one.
     is_broken: bool,
 }
@@ -33,6 +41,9 @@ struct Heads {
     put: http::Request<()>,
     range: http::Request<()>,
     txn: http::Request<()>,
+    grant: http::Request<()>,
+    lock: http::Request<()>,
+    unlock: http::Request<()>,
 }
 
 impl Connection for EtcdGrpc {
@@ -44,10 +55,14 @@ impl Connection for EtcdGrpc {
             put: line.head("/etcdserverpb.KV/Put")?,
             range: line.head("/etcdserverpb.KV/Range")?,
             txn: line.head("/etcdserverpb.KV/Txn")?,
+            grant: line.head("/etcdserverpb.Lease/LeaseGrant")?,
+            lock: line.head("/v3lockpb.Lock/Lock")?,
+            unlock: line.head("/v3lockpb.Lock/Unlock")?,
         };
         Ok(EtcdGrpc {
             line,
             heads: Rc::new(heads),
+            lease: 0,
             is_broken: false,
         })
     }
@@ -56,6 +71,7 @@ impl Connection for EtcdGrpc {
         Some(EtcdGrpc {
             line: self.line.clone(),
             heads: Rc::clone(&self.heads),
+            lease: 0,
             is_broken: false,
         })
     }
@@ -102,9 +118,30 @@ impl EtcdGrpc {
                     false => Err(Failure::Refused(format!("{got} keys, not {expected}"))),
                 }
             }
+            Request::Lock(number) => self.lock(*number).await,
             // Refused with the options: a transaction is one operation, and no batch.
-            Request::Batch(_) => Err(Failure::Refused("batches are for Caucus only".to_owned())),
+            Request::Batch(_) | Request::Publish(..) => {
+                Err(Failure::Refused("batches are for Caucus only".to_owned()))
+            }
         }
+    }
+
+    async fn lock(&mut self, number: usize) -> Result<(), Failure> {
+        let (line, heads) = (&mut self.line, &*self.heads);
+        if self.lease == 0 {
+            let ttl = LEASE_TTL_S;
+            let asked = LeaseGrantRequest { ttl, id: 0 };
+            let granted: LeaseGrantResponse = line.call(&heads.grant, &asked).await?;
+            self.lease = granted.id;
+        }
+        let asked = LockRequest {
+            name: format!("/bench-lock/{number}/l").into(),
+            lease: self.lease,
+        };
+        let held: LockResponse = line.call(&heads.lock, &asked).await?;
+        let asked = UnlockRequest { key: held.key };
+        let _: UnlockResponse = line.call(&heads.unlock, &asked).await?;
+        Ok(())
     }
 }
 

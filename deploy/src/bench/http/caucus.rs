@@ -36,14 +36,16 @@ impl Dialect for Caucus {
                 "GET /v1/kv/{} HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n\r\n",
                 utf8_percent_encode(pair.key, ESCAPED),
             ),
-            Request::Batch(pairs) => {
-                let body = batch_body(pairs);
-                write!(
-                    out,
-                    "POST /v1/batch HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
-                     Content-Length: {}\r\n\r\n{body}",
-                    body.len(),
-                )
+            Request::Batch(pairs) => post(out, host, "/v1/batch", &batch_body(pairs)),
+            Request::Lock(number) => post(
+                out,
+                host,
+                &format!("/v1/locks/bench-{number}/acquire"),
+                r#"{"ttl":60}"#,
+            ),
+            Request::Publish(topic, pairs) => {
+                let path = format!("/v1/topics/bench-{topic}/messages");
+                post(out, host, &path, &publish_body(pairs))
             }
             // Refused with the options.
             Request::Txn(_) | Request::List(_) => unreachable!("these are for gRPC only"),
@@ -53,12 +55,47 @@ impl Dialect for Caucus {
 
     fn check(request: &Request<'_>, body: &[u8]) -> bool {
         match request {
-            Request::Put(_) | Request::Txn(_) | Request::List(_) => true,
+            Request::Put(_)
+            | Request::Txn(_)
+            | Request::List(_)
+            | Request::Lock(_)
+            | Request::Publish(..) => true,
             // The value is in the answer, whatever stands around it.
             Request::Get(pair) => body.len() > pair.value.len(),
             Request::Batch(pairs) => all_done(body, pairs.len()),
         }
     }
+
+    /// A lock is given back with what was answered when it was taken.
+    fn follow_up(host: &str, request: &Request<'_>, body: &[u8], out: &mut Vec<u8>) {
+        if let Request::Lock(number) = request {
+            let path = format!("/v1/locks/bench-{number}/release");
+            let body = String::from_utf8_lossy(body);
+            let written = post(out, host, &path, &body);
+            written.expect("writing to memory doesn't fail");
+        }
+    }
+}
+
+fn post(out: &mut Vec<u8>, host: &str, path: &str, body: &str) -> std::io::Result<()> {
+    write!(
+        out,
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len(),
+    )
+}
+
+fn publish_body(pairs: &[Pair<'_>]) -> String {
+    let mut body = String::from(r#"{"messages":["#);
+    for (number, pair) in pairs.iter().enumerate() {
+        if number > 0 {
+            body.push(',');
+        }
+        body.push_str(&format!(r#"{{"value":"{}"}}"#, pair.value));
+    }
+    body.push_str("]}");
+    body
 }
 
 /// Keys and values are letters, digits, slashes and the like: JSON needs no escapes for the values,

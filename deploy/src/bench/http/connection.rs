@@ -21,6 +21,9 @@ pub(in crate::bench) trait Dialect: 'static {
 
     /// Whether the body of a 2xx answer says what was asked for.
     fn check(request: &Request<'_>, body: &[u8]) -> bool;
+
+    /// Appends what has to be sent after a good answer to finish what was asked for; nothing for most.
+    fn follow_up(_host: &str, _request: &Request<'_>, _body: &[u8], _out: &mut Vec<u8>) {}
 }
 
 /// A connection of one client, reopened when it breaks.
@@ -29,6 +32,8 @@ pub(in crate::bench) struct HttpConnection<D> {
     stream: Option<TcpStream>,
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
+    /// The next exchange is the first of its request.
+    is_first: bool,
     dialect: PhantomData<D>,
 }
 
@@ -43,6 +48,7 @@ impl<D: Dialect> Connection for HttpConnection<D> {
             stream: None,
             outgoing: Vec::new(),
             incoming: Vec::new(),
+            is_first: true,
             dialect: PhantomData,
         };
         connection.connect().await?;
@@ -55,8 +61,12 @@ impl<D: Dialect> Connection for HttpConnection<D> {
 
     async fn execute(&mut self, request: &Request<'_>) -> Result<(), Failure> {
         self.outgoing.clear();
+        self.is_first = true;
         D::encode(&self.host, request, &mut self.outgoing);
-        let answer = self.exchange(request).await;
+        let mut answer = self.exchange(request).await;
+        if answer.is_ok() && !self.outgoing.is_empty() {
+            answer = self.exchange(request).await;
+        }
         if matches!(answer, Err(Failure::Broken(_))) {
             self.stream = None;
         }
@@ -81,6 +91,8 @@ impl<D: Dialect> HttpConnection<D> {
             return Err(Failure::Broken("not connected".to_owned()));
         };
         stream.write_all(&self.outgoing).await?;
+        let was_first = std::mem::take(&mut self.is_first);
+        self.outgoing.clear();
         loop {
             if stream.read_buf(&mut self.incoming).await? == 0 {
                 return Err(Failure::Broken(
@@ -93,6 +105,9 @@ impl<D: Dialect> HttpConnection<D> {
                 Err(malformed) => return Err(Failure::Broken(malformed.0.to_owned())),
             };
             let judged = judge::<D>(request, &response);
+            if judged.is_ok() && was_first {
+                D::follow_up(&self.host, request, &response.body, &mut self.outgoing);
+            }
             let (consumed, closes) = (response.consumed, response.closes);
             self.incoming.drain(..consumed);
             if closes {

@@ -24,8 +24,12 @@ impl Dialect for EtcdGateway {
                 ("range", format!(r#"{{"key":"{key}"}}"#))
             }
             // Refused with the options: the gateway has no batch whose parts stand on their own.
-            Request::Batch(_) => unreachable!("batches are for Caucus only"),
-            Request::Txn(_) | Request::List(_) => unreachable!("these are for gRPC only"),
+            Request::Batch(_) | Request::Publish(..) => {
+                unreachable!("batches are for Caucus only")
+            }
+            Request::Txn(_) | Request::List(_) | Request::Lock(_) => {
+                unreachable!("these are for gRPC only")
+            }
         };
         write!(
             out,
@@ -38,7 +42,12 @@ impl Dialect for EtcdGateway {
 
     fn check(request: &Request<'_>, body: &[u8]) -> bool {
         match request {
-            Request::Put(_) | Request::Batch(_) | Request::Txn(_) | Request::List(_) => true,
+            Request::Put(_)
+            | Request::Batch(_)
+            | Request::Publish(..)
+            | Request::Txn(_)
+            | Request::List(_)
+            | Request::Lock(_) => true,
             // A missing key is answered with 200 and the header alone.
             Request::Get(pair) => body.len() > pair.value.len(),
         }

@@ -3,8 +3,10 @@
 /// Operation codes of the requests that are used here.
 pub(super) mod operation {
     pub(in super::super) const CREATE: i32 = 1;
+    pub(in super::super) const DELETE: i32 = 2;
     pub(in super::super) const GET_DATA: i32 = 4;
     pub(in super::super) const SET_DATA: i32 = 5;
+    pub(in super::super) const GET_CHILDREN: i32 = 8;
     pub(in super::super) const CLOSE_SESSION: i32 = -11;
 }
 
@@ -83,8 +85,15 @@ pub(super) fn connect(out: &mut Vec<u8>, timeout_ms: i32) {
         .finish();
 }
 
-/// Makes a persistent node.
-pub(super) fn create(out: &mut Vec<u8>, xid: i32, path: &str, value: &[u8]) {
+/// How a node is made.
+pub(super) mod mode {
+    pub(in super::super) const PERSISTENT: i32 = 0;
+    /// It goes with its session, and has a number after its name.
+    pub(in super::super) const EPHEMERAL_SEQUENTIAL: i32 = 3;
+}
+
+/// Makes a node.
+pub(super) fn create(out: &mut Vec<u8>, xid: i32, path: &str, value: &[u8], mode: i32) {
     let frame = Frame::start(out).int(xid).int(operation::CREATE);
     let frame = frame.bytes(path.as_bytes()).bytes(value);
     let entries = 1;
@@ -93,8 +102,20 @@ pub(super) fn create(out: &mut Vec<u8>, xid: i32, path: &str, value: &[u8]) {
         .int(PERMISSIONS_ALL)
         .bytes(b"world")
         .bytes(b"anyone");
-    let flags = 0;
-    frame.int(flags).finish();
+    frame.int(mode).finish();
+}
+
+/// Removes a node.
+pub(super) fn delete(out: &mut Vec<u8>, xid: i32, path: &str) {
+    let frame = Frame::start(out).int(xid).int(operation::DELETE);
+    frame.bytes(path.as_bytes()).int(ANY_VERSION).finish();
+}
+
+/// Names the children of a node, without a watch.
+pub(super) fn get_children(out: &mut Vec<u8>, xid: i32, path: &str) {
+    let frame = Frame::start(out).int(xid).int(operation::GET_CHILDREN);
+    let watch = false;
+    frame.bytes(path.as_bytes()).boolean(watch).finish();
 }
 
 /// Reads a node, without a watch.
@@ -154,6 +175,12 @@ pub(super) fn int_at(bytes: &[u8], position: usize) -> Option<i32> {
     Some(i32::from_be_bytes(bytes.try_into().ok()?))
 }
 
+/// Reads a `ustring`.
+pub(super) fn text(bytes: &[u8]) -> Option<String> {
+    let length = usize::try_from(int_at(bytes, 0)?).ok()?;
+    String::from_utf8(bytes.get(4..4 + length)?.to_vec()).ok()
+}
+
 /// Payload of the frame at the start of the buffer, if all of it is there.
 pub(super) fn payload(buffer: &[u8]) -> Option<&[u8]> {
     let length = usize::try_from(int_at(buffer, 0)?).ok()?;
@@ -190,7 +217,7 @@ mod tests {
         set_data(&mut out, 7, "/a", b"v");
         let expected = b"\0\0\0\x17\0\0\0\x07\0\0\0\x05\0\0\0\x02/a\0\0\0\x01v\xff\xff\xff\xff";
         assert_eq!(out, expected);
-        create(&mut out, 1, "/a", b"");
+        create(&mut out, 1, "/a", b"", mode::PERSISTENT);
         let expected = b"\0\0\0\x31\0\0\0\x01\0\0\0\x01\0\0\0\x02/a\0\0\0\0\
             \0\0\0\x01\0\0\0\x1f\0\0\0\x05world\0\0\0\x06anyone\0\0\0\0";
         assert_eq!(out, expected);

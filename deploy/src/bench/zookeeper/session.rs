@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::jute::{self, ReplyHeader, code};
+use super::jute::{self, ReplyHeader, code, mode};
 use crate::bench::args::Args;
 use crate::bench::error::Failure;
 use crate::bench::keyspace::Pair;
@@ -20,6 +20,10 @@ pub(in crate::bench) struct Session {
     xid: i32,
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
+    /// Of the last reply.
+    body: Vec<u8>,
+    /// The node of its lock has been made.
+    has_directory: bool,
 }
 
 impl Connection for Session {
@@ -30,6 +34,8 @@ impl Connection for Session {
             xid: 0,
             outgoing: Vec::new(),
             incoming: Vec::new(),
+            body: Vec::new(),
+            has_directory: false,
         };
         session.connect().await?;
         Ok(session)
@@ -51,7 +57,8 @@ impl Connection for Session {
                 pair.value.len()
             }
             // Refused with the options: `multi` is one operation, and no batch.
-            Request::Batch(_) => {
+            Request::Lock(number) => return self.lock(*number).await,
+            Request::Batch(_) | Request::Publish(..) => {
                 return Err(Failure::Refused("batches are for Caucus only".to_owned()));
             }
             Request::Txn(_) | Request::List(_) => {
@@ -120,8 +127,33 @@ impl Session {
 
     async fn create(&mut self, path: &str, value: &[u8]) -> Result<i32, Failure> {
         let xid = self.next_xid();
-        jute::create(&mut self.outgoing, xid, path, value);
+        jute::create(&mut self.outgoing, xid, path, value, mode::PERSISTENT);
         Ok(self.call(xid).await?.error)
+    }
+
+    /// The recipe: a numbered node under the lock's; whoever has the lowest number holds it.
+    async fn lock(&mut self, number: usize) -> Result<(), Failure> {
+        let directory = format!("/bench-lock-{number}");
+        if !std::mem::replace(&mut self.has_directory, true) {
+            let error = self.create(&directory, b"").await?;
+            created(&directory, error)?;
+        }
+        let xid = self.next_xid();
+        let prefix = format!("{directory}/l-");
+        let mode = mode::EPHEMERAL_SEQUENTIAL;
+        jute::create(&mut self.outgoing, xid, &prefix, b"", mode);
+        done(self.call(xid).await?.error)?;
+        let path = jute::text(&self.body).ok_or_else(|| nonsense("no name"))?;
+        let xid = self.next_xid();
+        jute::get_children(&mut self.outgoing, xid, &directory);
+        done(self.call(xid).await?.error)?;
+        // Nobody else wants it: the only child is this client's.
+        if jute::int_at(&self.body, 0) != Some(1) {
+            return Err(nonsense("somebody else wants the lock"));
+        }
+        let xid = self.next_xid();
+        jute::delete(&mut self.outgoing, xid, &path);
+        done(self.call(xid).await?.error)
     }
 
     fn next_xid(&mut self) -> i32 {
@@ -161,6 +193,8 @@ impl Session {
             error: header.error,
             body_bytes: body.len(),
         };
+        self.body.clear();
+        self.body.extend_from_slice(body);
         self.incoming.drain(..4 + payload_bytes);
         Ok(reply)
     }
@@ -181,6 +215,17 @@ impl Session {
             }
         }
     }
+}
+
+fn done(error: i32) -> Result<(), Failure> {
+    match error {
+        code::OK => Ok(()),
+        error => Err(Failure::Refused(format!("ZooKeeper error {error}"))),
+    }
+}
+
+fn nonsense(what: &str) -> Failure {
+    Failure::Refused(what.to_owned())
 }
 
 fn created(path: &str, error: i32) -> Result<(), Failure> {
