@@ -16,7 +16,6 @@ pub(crate) mod mirror;
 mod place;
 pub mod queue;
 pub mod services;
-#[allow(dead_code, reason = "the recipes that follow use the rest")]
 mod steps;
 pub mod topics;
 

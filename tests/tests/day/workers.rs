@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 const LIMIT: Duration = Duration::from_secs(60);
 /// The time of what is to stay alive: longer than an election and a restart together.
 const TTL_S: u64 = 8;
+/// The most that a policy may keep; more may be published in the time.
+const VERSIONS_KEPT: usize = 10_000;
 
 /// Any node that answers.
 pub(super) struct Any {
@@ -76,7 +78,7 @@ impl Any {
 }
 
 pub(super) fn prepare(any: &mut Any) {
-    let policy = json!({"versions_max": 10_000});
+    let policy = json!({"versions_max": VERSIONS_KEPT});
     for (target, body) in [
         ("/v1/config/day?policy", &policy),
         (&kv::path("/day/count"), &json!(0)),
@@ -116,9 +118,14 @@ pub(super) fn check_configuration(any: &mut Any, published: &[(u64, u64)]) {
     for (at, (version, value)) in published.iter().enumerate() {
         assert_eq!((*version, *value), (at as u64 + 1, at as u64 + 1));
     }
-    for (version, value) in published.iter().step_by(7) {
-        let found = any.get(&format!("/v1/config/day/a?version={version}"));
-        assert_eq!(found["value"], json!(value));
+    let (gone, kept) = published.split_at(published.len().saturating_sub(VERSIONS_KEPT));
+    let at = |version: u64| format!("/v1/config/day/a?version={version}");
+    for (version, value) in kept.iter().step_by(7) {
+        assert_eq!(any.get(&at(*version))["value"], json!(value));
+    }
+    for (version, _) in [gone.first(), gone.last()].into_iter().flatten() {
+        let found = any.send(("GET", &at(*version)), None, &Value::Null);
+        assert_eq!(found.json()["code"], "version_gone", "{}", found.text());
     }
     let now = any.get("/v1/config/day/a");
     assert_eq!(now["version"], json!(published.len()));
