@@ -59,15 +59,19 @@ impl Line {
 
     /// Those whose turn it is, in order: as many from the front as can be at the same time.
     pub(crate) fn holders(&self) -> impl Iterator<Item = u64> + '_ {
-        let first = self.entries.values().next().copied();
         let mut before = 0_u32;
-        let entries = self.entries.iter();
-        let holders = entries.take_while(move |(_, share)| {
+        // The fewest places that any of them speaks of: who comes later can't make more of them.
+        let mut places = u32::MAX;
+        let first = self.entries.values().next().copied();
+        let holders = self.entries.iter().take_while(move |(_, share)| {
+            if let Share::Place { of } = share {
+                places = places.min(*of);
+            }
             let fits = match (first, share) {
                 // Alone, whoever it is.
                 _ if before == 0 => true,
                 (Some(Share::Together), Share::Together) => true,
-                (Some(Share::Place { of: first }), Share::Place { of }) => before < first.min(*of),
+                (Some(Share::Place { .. }), Share::Place { .. }) => before < places,
                 (_, _) => false,
             };
             before += 1;
