@@ -18,7 +18,7 @@ use prost::Message;
 use tokio::time::{Instant, sleep};
 
 use crate::attempt::{Stop, Target};
-use crate::leases::{OPENINGS_MAX, is_not_open};
+use crate::leases::{OPENINGS_MAX, is_lease_missing, is_not_open};
 use crate::retry::{Retry, Step, Stumble};
 use crate::route::Table;
 use crate::router::{IDS_MAX, nonsense};
@@ -63,13 +63,21 @@ impl Router {
         name: Option<RequestName>,
         deadline: Instant,
     ) -> Result<Transacted, Error> {
+        let mut missed = None;
         for _ in 0..OPENINGS_MAX {
-            let leases = self.open_for_txn(&mut txn, deadline).await?;
+            let found = self.open_for_txn(&mut txn, deadline).await?;
             let transacted = self.txn_once(&txn, name, deadline).await?;
-            if leases.is_empty() || !is_not_open(&transacted.done) {
+            if is_not_open(&transacted.done) {
+                self.forget_opened(&found.leases);
+            } else if is_lease_missing(&transacted.done)
+                && !found.missing.is_empty()
+                && missed.as_ref() != Some(&found.missing)
+            {
+                // It may have been granted between the two: only one that is still missing is an error.
+                missed = Some(found.missing);
+            } else {
                 return Ok(transacted);
             }
-            self.forget_opened(&leases);
         }
         Err(Error::lease_not_found())
     }

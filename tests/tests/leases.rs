@@ -175,6 +175,23 @@ fn transactions_attach_too(client: &mut Client) {
     assert_eq!(status, 404, "{refused}");
     assert_eq!(refused["code"], json!("lease_not_found"));
     assert_eq!(kv::get(client, "/t1/a"), None);
+    // What isn't executed is nobody's error, whichever group it would be in.
+    let branches = json!({
+        "if": [{"key": "/t0/none", "version": 0}],
+        "then": [{"put": {"key": "/t0/a", "value": 1}}],
+        "else": body["then"],
+    });
+    let (status, done) = kv::txn(client, &branches).expect("an answer");
+    assert_eq!((status, &done["succeeded"]), (200, &json!(true)), "{done}");
+    let (status, refused) = kv::txn(client, &branches_taken(&branches)).expect("an answer");
+    assert_eq!(status, 404, "{refused}");
+}
+
+/// The other branch is taken.
+fn branches_taken(branches: &Value) -> Value {
+    let mut taken = branches.clone();
+    taken["if"][0]["version"] = json!(1);
+    taken
 }
 
 /// A lease lives as long as it is kept alive, and not much longer.

@@ -47,6 +47,15 @@ struct Names {
     open: u64,
 }
 
+/// What was found of the leases that a transaction's puts name.
+#[derive(Debug, Default)]
+pub(crate) struct Openings {
+    /// All of them.
+    pub(crate) leases: BTreeSet<u64>,
+    /// Those that don't live.
+    pub(crate) missing: BTreeSet<u64>,
+}
+
 impl Opened {
     fn lock(&self) -> MutexGuard<'_, HashMap<(u64, GroupId), Names>> {
         self.known.lock().expect("no panic under this lock")
@@ -96,22 +105,31 @@ impl Router {
         Ok(())
     }
 
-    /// The same for all puts of a transaction; whether there are any with leases.
+    /// The same for all puts of a transaction. A lease that isn't there is no error yet: its put may stand in
+    /// the branch that isn't taken. Where it is executed, its group refuses a put that names no opening.
     pub(crate) async fn open_for_txn(
         &self,
         txn: &mut Txn,
         deadline: Instant,
-    ) -> Result<BTreeSet<u64>, Error> {
+    ) -> Result<Openings, Error> {
         let mut places = Vec::new();
         attaches(txn, &mut places);
-        let mut leases = BTreeSet::new();
+        let mut found = Openings::default();
         for place in places {
-            if let Some(put) = &mut place.put {
-                self.open_for_put(&place.key, put, deadline).await?;
-                leases.insert(put.lease);
+            let Some(put) = &mut place.put else { continue };
+            found.leases.insert(put.lease);
+            if found.missing.contains(&put.lease) {
+                (put.lease_grant, put.lease_open) = (0, 0);
+                continue;
+            }
+            match self.open_for_put(&place.key, put, deadline).await {
+                Err(error) if error.reason == Reason::LeaseNotFound => {
+                    found.missing.insert(put.lease);
+                }
+                result => result?,
             }
         }
-        Ok(leases)
+        Ok(found)
     }
 
     /// What was remembered of leases has turned out wrong.
@@ -210,8 +228,16 @@ fn not_applied(error: Error) -> Error {
 
 /// Whether a problem says that what was remembered of a lease is wrong.
 pub(crate) fn is_not_open(done: &TxnDone) -> bool {
-    let problem = done.problem.as_ref().map(|problem| problem.kind());
-    problem == Some(ProblemKind::LeaseNotOpen)
+    is_problem(done, ProblemKind::LeaseNotOpen)
+}
+
+/// Whether a lease that a put names doesn't live.
+pub(crate) fn is_lease_missing(done: &TxnDone) -> bool {
+    is_problem(done, ProblemKind::LeaseNotFound)
+}
+
+fn is_problem(done: &TxnDone, kind: ProblemKind) -> bool {
+    done.problem.as_ref().map(|problem| problem.kind()) == Some(kind)
 }
 
 /// All puts of a tree that attach a key to a lease.

@@ -23,7 +23,7 @@ use futures::future::try_join_all;
 use tokio::time::{Instant, sleep};
 use xxhash_rust::xxh3::xxh3_64;
 
-pub(crate) use self::attach::{OPENINGS_MAX, Opened, is_not_open};
+pub(crate) use self::attach::{OPENINGS_MAX, Opened, is_lease_missing, is_not_open};
 use crate::attempt::{Stop, Target};
 use crate::retry::{Retry, Step, Stumble};
 use crate::route::Table;
