@@ -18,6 +18,7 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::lease::not_leased;
 use super::reply::{self, refused};
 use super::{Etcd, range, tree};
 use crate::metrics::EtcdCall;
@@ -90,6 +91,12 @@ impl Etcd {
     async fn put_key(&self, request: PutRequest, deadline: Instant) -> Result<PutResponse, Status> {
         check::put(&request)?;
         fits(&request)?;
+        if request.ignore_value && request.lease != 0 {
+            // A put alone that has neither its lease nor its key is refused for the lease, in a transaction for
+            // the key.
+            let lease = self.router.lease(request.lease as u64, deadline).await;
+            lease.map_err(not_leased)?;
+        }
         if request.prev_kv || request.ignore_value || request.ignore_lease {
             let done = self.single(Op::RequestPut(request), deadline).await?;
             return match done {
