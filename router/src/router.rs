@@ -23,6 +23,7 @@ use crate::attempt::Target;
 use crate::granted::Granted;
 use crate::leases::{OPENINGS_MAX, Opened, is_not_open};
 use crate::metrics::RouterMetrics;
+use crate::recipes::config::Turns;
 use crate::recipes::queue::Queues;
 use crate::retry::Retry;
 use crate::route::Table;
@@ -79,6 +80,7 @@ pub(crate) struct Shared {
     pub(crate) hubs: Hubs,
     pub(crate) opened: Opened,
     pub(crate) queues: Queues,
+    pub(crate) turns: Turns,
     table: ArcSwapOption<Table>,
     /// Held while a table is made, so that each map's is made once.
     making: Mutex<()>,
@@ -161,6 +163,7 @@ impl Router {
                 hubs: Hubs::default(),
                 opened: Opened::default(),
                 queues: Queues::default(),
+                turns: Turns::default(),
                 table: ArcSwapOption::empty(),
                 making: Mutex::new(()),
                 session: Mutex::new(Session::new()),

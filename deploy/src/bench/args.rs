@@ -76,6 +76,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 16)]
     pub(super) topics: usize,
 
+    /// Writers of the watchers and leases workloads.
+    #[arg(long, default_value_t = 16)]
+    pub(super) writers: usize,
+
     /// Take it that the keys exist; otherwise each is written once before the load.
     #[arg(long)]
     pub(super) skip_preload: bool,
@@ -112,6 +116,14 @@ pub(super) enum Workload {
     Lock,
     /// Publish `--batch-size` messages a request (Caucus over HTTP only); a message is one operation.
     Publish,
+    /// Each client watches one of the keys, while `--writers` overwrite them; an event at one watcher is one operation,
+    /// and its latency is from the put's begin (gRPC only).
+    Watchers,
+    /// All clients want the same lock; a turn is one operation, and its latency is the wait (gRPC only).
+    Waiters,
+    /// Each client has a lease that it keeps alive, while `--writers` write; a write is one operation. Then 10,000
+    /// leases with a key each end at once, while they write (gRPC only).
+    Leases,
 }
 
 /// The system and the protocol under load.
@@ -129,10 +141,23 @@ pub(super) enum Target {
 }
 
 impl Workload {
+    /// Whether it is more than a request each.
+    pub(super) fn is_scenario(self) -> bool {
+        matches!(
+            self,
+            Workload::Watchers | Workload::Waiters | Workload::Leases
+        )
+    }
+
     /// Whether only the gRPC client has it.
     fn is_grpc_only(self) -> bool {
         match self {
-            Workload::Txn | Workload::Txn2 | Workload::List => true,
+            Workload::Txn
+            | Workload::Txn2
+            | Workload::List
+            | Workload::Watchers
+            | Workload::Waiters
+            | Workload::Leases => true,
             Workload::Put
             | Workload::Get
             | Workload::Mixed
@@ -162,9 +187,12 @@ impl Args {
             self.value_size,
             self.batch_size,
             self.topics,
+            self.writers,
         ];
         if counts.contains(&0) {
-            return refuse("--clients, --keys, --value-size, --batch-size and --topics start at 1");
+            return refuse(
+                "--clients, --keys, --value-size, --batch-size, --topics and --writers start at 1",
+            );
         }
         let only_here = matches!(self.workload, Workload::Batch | Workload::Publish);
         if only_here && self.target != Target::Caucus {
@@ -177,7 +205,9 @@ impl Args {
             self.skip_preload = true;
         }
         if self.workload.is_grpc_only() && self.target != Target::EtcdGrpc {
-            return refuse("transactions and listings need --target etcd-grpc");
+            return refuse(
+                "transactions, listings, watchers, waiters and leases need --target etcd-grpc",
+            );
         }
         if !self.key_prefix.starts_with('/') || self.key_prefix.ends_with('/') {
             return refuse("--key-prefix begins with a slash and doesn't end with one");
@@ -240,7 +270,7 @@ mod tests {
             let line = <CommandLine as clap::Parser>::parse_from(options.split(' '));
             line.args.validate().is_ok()
         };
-        for workload in ["txn", "txn2", "list"] {
+        for workload in ["txn", "txn2", "list", "watchers", "waiters", "leases"] {
             assert!(!validate(workload), "{workload}");
             assert!(validate(&format!("{workload} --target etcd-grpc")));
         }

@@ -41,6 +41,8 @@ pub(super) struct Outcome {
     pub(super) tally: Tally,
     /// What was used inside the measured window.
     pub(super) used: Reading,
+    /// What else there is to say, by its name.
+    pub(super) figures: Vec<(&'static str, f64)>,
 }
 
 /// Connects, preloads, loads and measures.
@@ -79,6 +81,7 @@ pub(super) async fn drive(args: Arc<Args>) -> Result<Outcome, Error> {
     Ok(Outcome {
         tally,
         used: after.since(&before),
+        figures: Vec::new(),
     })
 }
 

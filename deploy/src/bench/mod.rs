@@ -30,6 +30,7 @@ mod http;
 mod keyspace;
 mod process;
 mod report;
+mod scenario;
 mod tally;
 mod target;
 mod workload;
@@ -43,7 +44,10 @@ pub(crate) use error::Error;
 /// Runs one benchmark and prints its report to standard output.
 pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let args = Arc::new(args.validate()?);
-    let outcome = driver::drive(Arc::clone(&args)).await?;
+    let outcome = match args.workload.is_scenario() {
+        true => scenario::drive(&args).await?,
+        false => driver::drive(Arc::clone(&args)).await?,
+    };
     let report = report::Report::new(&args, &outcome);
     match args.output {
         args::Output::Table => print!("{}", report.to_table()),

@@ -15,6 +15,8 @@ pub(super) struct Usage {
     pub(super) pid: u32,
     /// User and system time since it started.
     pub(super) cpu_seconds: f64,
+    /// Resident memory now.
+    pub(super) rss_bytes: u64,
     /// Highest resident memory since it started.
     pub(super) rss_bytes_max: u64,
 }
@@ -72,7 +74,8 @@ fn read_one(pid: u32) -> io::Result<Usage> {
     Ok(Usage {
         pid,
         cpu_seconds,
-        rss_bytes_max: parse_rss_bytes_max(&status).unwrap_or(0),
+        rss_bytes: parse_kibibytes(&status, "VmRSS:").unwrap_or(0),
+        rss_bytes_max: parse_kibibytes(&status, "VmHWM:").unwrap_or(0),
     })
 }
 
@@ -99,10 +102,8 @@ fn parse_machine_cpu_seconds(stat: &str) -> Option<f64> {
     Some((user + nice + system + irq + softirq + steal) as f64 / TICKS_PER_SECOND)
 }
 
-fn parse_rss_bytes_max(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+fn parse_kibibytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -126,9 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn peak_memory_is_the_high_water_mark() {
+    fn memory_is_told_by_its_name() {
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
-        assert_eq!(parse_rss_bytes_max(status), Some(2 * 1024 * 1024));
-        assert_eq!(parse_rss_bytes_max("Name:\tkthread\n"), None);
+        assert_eq!(parse_kibibytes(status, "VmHWM:"), Some(2 * 1024 * 1024));
+        assert_eq!(parse_kibibytes(status, "VmRSS:"), Some(1024 * 1024));
+        assert_eq!(parse_kibibytes("Name:\tkthread\n", "VmRSS:"), None);
     }
 }

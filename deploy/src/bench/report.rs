@@ -1,5 +1,6 @@
 //! The result of a run, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -34,6 +35,8 @@ pub(super) struct Report {
     latency_us: Latency,
     load_cpu_s: f64,
     servers: Option<Servers>,
+    /// What else was measured.
+    figures: BTreeMap<&'static str, f64>,
 }
 
 /// Of whole requests, in microseconds.
@@ -101,6 +104,7 @@ impl Report {
             },
             load_cpu_s: outcome.used.own_cpu_seconds,
             servers: servers(outcome),
+            figures: outcome.figures.iter().copied().collect(),
         }
     }
 
@@ -167,6 +171,9 @@ impl Report {
                 "server RSS",
                 format!("{mebibytes:.0} MiB at most in one process"),
             );
+        }
+        for (name, value) in &self.figures {
+            line(name, format!("{value:.1}"));
         }
         table
     }
@@ -256,6 +263,7 @@ mod tests {
         let usage = |pid| Usage {
             pid,
             cpu_seconds: 0.5,
+            rss_bytes: 1 << 19,
             rss_bytes_max: 1 << 20,
         };
         let servers = args.pids.iter().map(|&pid| usage(pid)).collect();
@@ -264,13 +272,20 @@ mod tests {
             own_cpu_seconds: 1.0,
             machine_cpu_seconds: 2.5,
         };
-        Report::new(&args, &Outcome { tally, used })
+        let figures = vec![("rss_bytes_a_watcher", 4096.0)];
+        let outcome = Outcome {
+            tally,
+            used,
+            figures,
+        };
+        Report::new(&args, &outcome)
     }
 
     #[test]
     fn rates_and_costs_are_per_second_and_operation() {
         let report = report("bench batch --endpoints a,b --duration 2s --pids 1,2 --batch-size 10");
         let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
+        assert_eq!(json["figures"]["rss_bytes_a_watcher"], 4096.0);
         assert_eq!(json["operations_per_s"], 500.0);
         assert_eq!(json["requests_per_s"], 50.0);
         assert_eq!(json["latency_us"]["p50"], 500);

@@ -78,6 +78,9 @@ impl<'a> Requests<'a> {
                 let values = (0..self.batch_size).map(|_| self.pair()).collect();
                 Request::Publish(self.client % self.topics, values)
             }
+            Workload::Watchers | Workload::Waiters | Workload::Leases => {
+                unreachable!("they aren't made of single requests")
+            }
         }
     }
 

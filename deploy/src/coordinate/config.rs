@@ -115,9 +115,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         cluster: Cluster,
     },
-    /// Show all values below a path as they are and as they change.
+    /// Show a value, or all below a path, as they are and as they change.
     Watch {
-        /// The path.
+        /// The path; with a `/` at the end all below it.
         path: String,
         #[command(flatten)]
         cluster: Cluster,
@@ -241,12 +241,13 @@ async fn look(command: Command) -> Result<(), Fatal> {
             cluster,
         ),
         Command::Effective { layers, cluster } => {
-            let path = Query::of("/v1/config".to_owned());
-            (path.with("effective", Some(layers.join(","))), cluster)
+            let layers: Vec<String> = layers.iter().map(|layer| encoded(layer)).collect();
+            let path = format!("/v1/config?effective={}", layers.join(","));
+            (Query::of(path), cluster)
         }
         Command::Watch { path, cluster } => {
-            let path = below(&path).flag("watch", true);
-            return follow(&cluster, &path.0, None).await;
+            let path = at(&path).flag("watch", true);
+            return follow(&cluster, &path.0, Some("revision")).await;
         }
         // They are done where they are told from these.
         Command::Reference

@@ -101,7 +101,7 @@ fn tags(headers: &HeaderMap, name: &HeaderName, weak: bool) -> Result<Option<Tag
     if revisions.len() > CONDITION_REVISIONS_MAX {
         return Err(Problem::new(
             Code::MalformedIfMatch,
-            format!("{name} takes at most {CONDITION_REVISIONS_MAX} revisions"),
+            format!("{name} takes at most {CONDITION_REVISIONS_MAX} ETags"),
         ));
     }
     Ok(Some(Tags::Revisions(revisions)))
@@ -124,7 +124,7 @@ fn malformed(name: &HeaderName, found: &str) -> Problem {
     Problem::new(
         Code::MalformedIfMatch,
         format!(
-            "{name} takes * or revisions in double quotes such as \"42\", \"43\"; found: {found}"
+            "{name} takes * or ETags, which are numbers in double quotes, such as \"42\", \"43\"; found: {found}"
         ),
     )
 }

@@ -8,11 +8,12 @@ use axum::body::Body;
 use bytes::Bytes;
 use caucus_ring::Revision;
 use futures::stream::unfold;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderValue, Response};
 
 use super::json::Object;
+use super::params::impossible;
 use super::problem::{Code, Problem};
 use super::reply;
 use super::stream::{self, NDJSON};
@@ -20,6 +21,8 @@ use crate::Error;
 
 /// Something is sent at least so often, so that whoever is between doesn't take it for dead.
 pub(super) const ALIVE: Duration = Duration::from_secs(15);
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// How messages are framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,22 @@ impl Form {
         match self {
             Form::Events => "text/event-stream",
             Form::Lines => NDJSON,
+        }
+    }
+}
+
+/// The id of the last message that a client has seen, if it comes back.
+pub(super) fn last_event_id(parts: &Parts) -> Result<Option<u64>, Problem> {
+    let Some(id) = parts.headers.get(LAST_EVENT_ID) else {
+        return Ok(None);
+    };
+    match id.to_str().ok().map(str::trim) {
+        Some("") => Ok(None),
+        id => {
+            let id = id.and_then(|id| id.parse().ok());
+            let id = id.filter(|id| *id <= u64::MAX >> 1);
+            id.map(Some)
+                .ok_or_else(|| impossible("Last-Event-ID", "the id of a message of this stream"))
         }
     }
 }

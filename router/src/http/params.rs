@@ -17,7 +17,14 @@ const TIMEOUT_HEADER: &str = "caucus-timeout";
 /// The parameters of one request.
 #[derive(Debug)]
 pub(super) struct Params<'a> {
-    given: Vec<(&'static str, Cow<'a, [u8]>)>,
+    given: Vec<Param<'a>>,
+}
+
+#[derive(Debug)]
+struct Param<'a> {
+    name: &'static str,
+    raw: &'a str,
+    value: Cow<'a, [u8]>,
 }
 
 impl<'a> Params<'a> {
@@ -26,28 +33,40 @@ impl<'a> Params<'a> {
         query: Option<&'a str>,
         allowed: &[&'static str],
     ) -> Result<Params<'a>, Problem> {
-        let mut given: Vec<(&'static str, Cow<'a, [u8]>)> = Vec::new();
+        let mut given: Vec<Param<'a>> = Vec::new();
         let pairs = query.unwrap_or("").split('&');
         for pair in pairs.filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, raw) = pair.split_once('=').unwrap_or((pair, ""));
             let Some(name) = allowed.iter().find(|known| **known == name) else {
                 return Err(unknown(name, allowed));
             };
-            if given.iter().any(|(known, _)| known == name) {
+            if given.iter().any(|known| known.name == *name) {
                 return Err(Problem::new(
                     Code::BadQueryValue,
                     format!("`{name}` is given twice"),
                 ));
             }
-            given.push((name, form_decode(value)?));
+            given.push(Param {
+                name,
+                raw,
+                value: form_decode(raw)?,
+            });
         }
         Ok(Params { given })
     }
 
     /// The bytes of a parameter.
     pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
-        let found = self.given.iter().find(|(known, _)| *known == name);
-        found.map(|(_, value)| &**value)
+        self.find(name).map(|param| &*param.value)
+    }
+
+    /// A parameter as it stands in the query string.
+    pub(super) fn raw(&self, name: &str) -> Option<&'a str> {
+        self.find(name).map(|param| param.raw)
+    }
+
+    fn find(&self, name: &str) -> Option<&Param<'a>> {
+        self.given.iter().find(|param| param.name == name)
     }
 
     /// A switch: there, or `=true`, or `=1` is on.
@@ -147,7 +166,7 @@ fn unknown(name: &str, allowed: &[&'static str]) -> Problem {
 }
 
 /// As HTML forms are: `+` is a space.
-fn form_decode(value: &str) -> Result<Cow<'_, [u8]>, Problem> {
+pub(super) fn form_decode(value: &str) -> Result<Cow<'_, [u8]>, Problem> {
     if !value.contains('+') {
         return percent_decode(value);
     }

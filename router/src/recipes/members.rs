@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::mirror::Changed;
 use super::queue::give_back;
 use super::steps::below;
 use super::{Mirror, Steps, directory};
@@ -273,7 +272,7 @@ impl Watch {
 
     /// What happens next. Can be cancelled without loss.
     pub async fn next(&mut self) -> Result<Vec<Event>, crate::Error> {
-        let Changed { events, .. } = self.mirror.next().await?;
+        let events = self.mirror.next().await?;
         let read = |key: &[u8], record: &Option<Record>| read(&self.group, key, record.as_ref()?);
         let told = events.into_iter().flat_map(|(event, before)| {
             let before = read(&event.key, &before);

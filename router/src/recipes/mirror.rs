@@ -16,22 +16,62 @@ use crate::{Error, Listing, Outcome, Reason, Router};
 /// The only watch.
 const WATCH: u64 = 0;
 
-/// A prefix in memory: first as it was at one revision, then change by change, in order and none missing.
-pub(crate) struct Mirror {
+/// Changes of the keys of a range, in order and none missing; those of one revision together.
+pub(crate) struct Changes {
     watches: Watches,
-    keys: BTreeMap<Bytes, Record>,
-    revision: Revision,
-    /// What was told, and isn't taken in yet.
+    /// What was told, and isn't taken yet.
     ahead: VecDeque<Arc<Event>>,
 }
 
-/// What happened at one revision.
-#[derive(Debug)]
-pub(crate) struct Changed {
-    pub(crate) revision: Revision,
-    /// Each key, with what it was before.
-    pub(crate) events: Vec<(Arc<Event>, Option<Record>)>,
+impl Changes {
+    /// From a revision on.
+    pub(crate) async fn open(
+        router: &Router,
+        (start, end): (Bytes, Bytes),
+        from: Revision,
+        deadline: Instant,
+    ) -> Result<Changes, Error> {
+        let spec = WatchSpec {
+            start,
+            end: Some(end),
+            from: Some(from),
+            ..WatchSpec::default()
+        };
+        let mut watches = router.watches();
+        watches.open(WATCH, &spec, deadline).await?;
+        Ok(Changes {
+            watches,
+            ahead: VecDeque::new(),
+        })
+    }
+
+    /// What happened next, and at which revision. Can be cancelled without loss.
+    pub(crate) async fn next(&mut self) -> Result<(Revision, Vec<Arc<Event>>), Error> {
+        while self.ahead.is_empty() {
+            match self.watches.next().await.told {
+                Told::Events { events, .. } => self.ahead.extend(events),
+                Told::Ended(end) => return Err(ended(end)),
+            }
+        }
+        let revision = self.ahead.front().map_or(0, |event| event.revision);
+        let of_it = |event: &Arc<Event>| event.revision == revision;
+        let mut events = Vec::new();
+        while self.ahead.front().is_some_and(of_it) {
+            events.extend(self.ahead.pop_front());
+        }
+        Ok((Revision(revision), events))
+    }
 }
+
+/// A prefix in memory: first as it was at one revision, then change by change.
+pub(crate) struct Mirror {
+    changes: Changes,
+    keys: BTreeMap<Bytes, Record>,
+    revision: Revision,
+}
+
+/// A change of a key, with what that was before.
+type Changed = (Arc<Event>, Option<Record>);
 
 impl Mirror {
     /// Reads all keys that begin with `prefix`, at the revision granted last.
@@ -59,19 +99,11 @@ impl Mirror {
                 None => break,
             }
         }
-        let spec = WatchSpec {
-            start: prefix.clone(),
-            end: Some(end),
-            from: Some(Revision(revision.0 + 1)),
-            ..WatchSpec::default()
-        };
-        let mut watches = router.watches();
-        watches.open(WATCH, &spec, deadline).await?;
+        let from = Revision(revision.0 + 1);
         Ok(Mirror {
-            watches,
+            changes: Changes::open(router, (prefix.clone(), end), from, deadline).await?,
             keys,
             revision,
-            ahead: VecDeque::new(),
         })
     }
 
@@ -86,31 +118,17 @@ impl Mirror {
     }
 
     /// Takes in what happened next. Can be cancelled without loss.
-    pub(crate) async fn next(&mut self) -> Result<Changed, Error> {
-        while self.ahead.is_empty() {
-            match self.watches.next().await.told {
-                Told::Events { events, .. } => self.ahead.extend(events),
-                Told::Ended(end) => return Err(ended(end)),
-            }
-        }
-        let revision = self.ahead.front().map_or(0, |event| event.revision);
-        let mut changed = Changed {
-            revision: Revision(revision),
-            events: Vec::new(),
-        };
-        while self
-            .ahead
-            .front()
-            .is_some_and(|event| event.revision == revision)
-            && let Some(event) = self.ahead.pop_front()
-        {
+    pub(crate) async fn next(&mut self) -> Result<Vec<Changed>, Error> {
+        let (revision, events) = self.changes.next().await?;
+        let events = events.into_iter().map(|event| {
             let before = match &event.record {
                 Some(record) => self.keys.insert(event.key.clone(), record.clone()),
                 None => self.keys.remove(&event.key),
             };
-            changed.events.push((event, before));
-        }
-        self.revision = changed.revision;
+            (event, before)
+        });
+        let changed = events.collect();
+        self.revision = revision;
         Ok(changed)
     }
 }

@@ -19,6 +19,6 @@ pub mod services;
 mod steps;
 pub mod topics;
 
-pub(crate) use mirror::Mirror;
+pub(crate) use mirror::{Changes, Mirror};
 pub(crate) use place::directory;
 pub(crate) use steps::Steps;

@@ -4,20 +4,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use caucus_ring::Revision;
-use http::HeaderName;
 use http::request::Parts;
 
 use super::filter::{Filter, Kind};
 use super::write::Show;
-use crate::http::frames::Form;
+use crate::http::frames::{self, Form};
 use crate::http::key;
 use crate::http::params::{Params, impossible};
 use crate::http::problem::{Code, Problem};
 use crate::watch::WatchSpec;
 use crate::{Listing, RouterOptions};
 use caucus_api::range::prefix_end;
-
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 const PARAMS: &[&str] = &[
     "key",
@@ -59,7 +56,7 @@ pub(super) struct Asked {
 pub(super) fn parse(parts: &Parts, options: &RouterOptions) -> Result<Asked, Problem> {
     let params = Params::parse(parts.uri.query(), PARAMS)?;
     let (start, end, prefix) = range(&params)?;
-    let resumed = resumed(parts)?;
+    let resumed = frames::last_event_id(parts)?;
     let from = params.number("from", 1..=usize::MAX >> 1)?;
     let initial = params.flag("initial")?;
     if initial && from.is_some() {
@@ -144,26 +141,6 @@ fn listing_end(spec: &WatchSpec) -> Bytes {
         // The first key after it.
         [&spec.start[..], &[0]].concat().into()
     })
-}
-
-/// The revision that the client has seen all of.
-fn resumed(parts: &Parts) -> Result<Option<u64>, Problem> {
-    let Some(id) = parts.headers.get(LAST_EVENT_ID) else {
-        return Ok(None);
-    };
-    let id = id.to_str().ok().map(str::trim);
-    match id {
-        Some("") => Ok(None),
-        Some(id) => {
-            let id = id.parse().ok().filter(|id| *id <= u64::MAX >> 1);
-            id.map(Some)
-                .ok_or_else(|| impossible("Last-Event-ID", "the id of a message of this watch"))
-        }
-        None => Err(impossible(
-            "Last-Event-ID",
-            "the id of a message of this watch",
-        )),
-    }
 }
 
 fn filter(params: &Params<'_>, prefix: &Bytes) -> Result<Filter, Problem> {

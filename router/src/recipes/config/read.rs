@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use caucus_api::limits::PAGE_KEYS_MAX;
-use caucus_api::range::prefix_end;
 use caucus_api::shard::{RangeRead, Record};
 use caucus_ring::Revision;
 use tokio::time::Instant;
@@ -13,11 +12,15 @@ use super::path::Path;
 use super::stored::{Meta, Policy};
 use super::{Error, KIND};
 use crate::recipes::steps::below;
-use crate::recipes::{Mirror, Steps, directory};
+use crate::recipes::{Steps, directory};
 use crate::{Listing, Router};
 
-/// Entries of an effective configuration.
+/// Values of an effective configuration.
 const EFFECTIVE_MAX: usize = PAGE_KEYS_MAX;
+/// Bytes of an effective configuration.
+const EFFECTIVE_BYTES_MAX: usize = 16 << 20;
+/// A page has no more values once it has so many bytes.
+const LIST_BYTES_MAX: usize = 4 << 20;
 
 /// A value as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,8 +29,19 @@ pub struct Entry {
     pub path: Path,
     /// The value with its media type.
     pub record: Record,
-    /// Its newest version; `None` where that wasn't asked.
+    /// Its newest version; `None` where somebody has written the key without publishing.
     pub meta: Option<Meta>,
+}
+
+/// A page of values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// In the order of their paths.
+    pub entries: Vec<Entry>,
+    /// Whether there are more.
+    pub more: bool,
+    /// As of when.
+    pub revision: Revision,
 }
 
 /// A version that is kept.
@@ -66,7 +80,7 @@ pub async fn get(
     path: &Path,
     deadline: Instant,
 ) -> Result<(Entry, Revision), Error> {
-    let steps = Steps::new().read(&path.at("v/")).read(&path.at("n/"));
+    let steps = Steps::new().read(&path.value()).read(&path.newest());
     let mut done = steps.run(router, None, deadline).await?;
     let record = done.record(0);
     let entry = Entry {
@@ -87,7 +101,7 @@ pub async fn version(
     let steps = Steps::new()
         .read(&path.version("h/", version))
         .read(&path.version("m/", version))
-        .read(&path.at("n/"));
+        .read(&path.newest());
     let mut done = steps.run(router, None, deadline).await?;
     let meta = done.record(1).as_ref().and_then(Meta::read);
     let newest = done.record(2).as_ref().and_then(Meta::read);
@@ -135,7 +149,8 @@ pub async fn policy(router: &Router, namespace: &str, deadline: Instant) -> Resu
     Ok(Policy::read(found.record.as_ref()))
 }
 
-/// The values below a path in ascending order, after one of them; whether there are more.
+/// The values below a path in ascending order, after one of them; or the value of a path. A page of `limit`, or less
+/// where they are large.
 pub async fn list(
     router: &Router,
     prefix: &Path,
@@ -143,28 +158,65 @@ pub async fn list(
     limit: usize,
     revision: Option<Revision>,
     deadline: Instant,
-) -> Result<(Vec<Entry>, bool, Revision), Error> {
-    let start = prefix.at("v/");
-    let listing = Listing {
-        end: prefix_end(&start).unwrap_or_default(),
-        start: match after {
-            Some(after) => Bytes::from([&after.at("v/")[..], &[0]].concat()),
-            None => start,
-        },
-        limit,
+) -> Result<Listed, crate::Error> {
+    let (start, end) = prefix.span();
+    let mut listing = Listing {
+        start: after.map_or(start, Path::after),
+        end,
+        // Each with what is known of its newest version, and one to see whether there are more.
+        limit: (2 * limit + 1).min(PAGE_KEYS_MAX),
         revision,
         ..Listing::default()
     };
-    let page = router.list(&listing, Revision(0), deadline).await?;
-    let items = page.items.into_iter();
-    let entries = items.filter_map(|item| {
-        Some(Entry {
-            path: Path::of_key(prefix.namespace(), &item.key)?,
-            record: item.record?,
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let page = router.list(&listing, Revision(0), deadline).await?;
+        for (key, record) in page
+            .items
+            .into_iter()
+            .filter_map(|i| Some((i.key, i.record?)))
+        {
+            bytes += record.value.len();
+            take_in(&mut entries, prefix.namespace(), &key, record);
+        }
+        let (cut, next) = (entries.len() > limit, page.next);
+        // Paths that were removed have versions too, so a page of keys may hold few values.
+        match next {
+            Some(next) if !cut && (bytes < LIST_BYTES_MAX || entries.len() < 2) => {
+                (listing.start, listing.revision) = (next, Some(page.revision));
+            }
+            next => {
+                if next.is_some() && !cut {
+                    // What is known of the last one may be on the next page.
+                    entries.pop();
+                }
+                entries.truncate(limit);
+                return Ok(Listed {
+                    entries,
+                    more: cut || next.is_some(),
+                    revision: page.revision,
+                });
+            }
+        }
+    }
+}
+
+/// Keys come in order: a value, and then what is known of its newest version.
+fn take_in(entries: &mut Vec<Entry>, namespace: &str, key: &[u8], record: Record) {
+    match Path::of_key(namespace, key) {
+        Some((path, false)) => entries.push(Entry {
+            path,
+            record,
             meta: None,
-        })
-    });
-    Ok((entries.collect(), page.next.is_some(), page.revision))
+        }),
+        Some((path, true)) => {
+            if let Some(last) = entries.last_mut().filter(|last| last.path == path) {
+                last.meta = Meta::read(&record);
+            }
+        }
+        None => {}
+    }
 }
 
 /// What holds when layers lie over each other, the first at the bottom: for each name below them the value of the
@@ -175,66 +227,37 @@ pub async fn effective(
     deadline: Instant,
 ) -> Result<(BTreeMap<String, Entry>, Revision), Error> {
     let revision = router.granted(deadline).await?;
-    let mut merged = BTreeMap::new();
+    let mut merged: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut bytes = 0;
     for layer in layers {
-        let listed = list(router, layer, None, EFFECTIVE_MAX, Some(revision), deadline);
-        let (entries, more, _) = listed.await?;
-        if more {
-            let why = format!("a layer has at most {EFFECTIVE_MAX} values");
-            return Err(Error::Store(crate::Error {
-                reason: crate::Reason::Invalid(why),
-                outcome: crate::Outcome::Read,
-            }));
+        let mut after: Option<Path> = None;
+        loop {
+            let listed = list(
+                router,
+                layer,
+                after.as_ref(),
+                EFFECTIVE_MAX,
+                Some(revision),
+                deadline,
+            );
+            let listed = listed.await?;
+            after = listed.entries.last().map(|entry| entry.path.clone());
+            for entry in listed.entries {
+                bytes += entry.record.value.len();
+                if let Some(covered) = merged.insert(entry.path.below(layer), entry) {
+                    bytes -= covered.record.value.len();
+                }
+            }
+            if merged.len() > EFFECTIVE_MAX || bytes > EFFECTIVE_BYTES_MAX {
+                return Err(Error::TooLarge {
+                    entries: EFFECTIVE_MAX,
+                    bytes: EFFECTIVE_BYTES_MAX,
+                });
+            }
+            if !listed.more {
+                break;
+            }
         }
-        let named = entries.into_iter();
-        merged.extend(named.map(|entry| (entry.path.below(layer), entry)));
     }
     Ok((merged, revision))
-}
-
-/// The values below a path as they are and as they change.
-pub struct Watch {
-    namespace: String,
-    mirror: Mirror,
-}
-
-impl Watch {
-    /// Begins with the values as they are.
-    pub async fn open(
-        router: &Router,
-        prefix: &Path,
-        deadline: Instant,
-    ) -> Result<Watch, crate::Error> {
-        Ok(Watch {
-            namespace: prefix.namespace().to_owned(),
-            mirror: Mirror::open(router, &prefix.at("v/"), deadline).await?,
-        })
-    }
-
-    /// The values as they are.
-    pub fn entries(&self) -> (Vec<Entry>, Revision) {
-        let keys = self.mirror.keys().iter();
-        let entries = keys.filter_map(|(key, record)| self.entry(key, record));
-        (entries.collect(), self.mirror.revision())
-    }
-
-    fn entry(&self, key: &[u8], record: &Record) -> Option<Entry> {
-        Some(Entry {
-            path: Path::of_key(&self.namespace, key)?,
-            record: record.clone(),
-            meta: None,
-        })
-    }
-
-    /// What was published next: each path with its value, or `None` if that was removed. Can be cancelled without
-    /// loss.
-    pub async fn next(&mut self) -> Result<(Vec<(Path, Option<Record>)>, Revision), crate::Error> {
-        let changed = self.mirror.next().await?;
-        let events = changed.events.into_iter();
-        let changes = events.filter_map(|(event, _)| {
-            let path = Path::of_key(&self.namespace, &event.key)?;
-            Some((path, event.record.clone()))
-        });
-        Ok((changes.collect(), changed.revision))
-    }
 }

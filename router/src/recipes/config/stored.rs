@@ -3,8 +3,6 @@
 use caucus_api::shard::{Put, Record};
 use serde::{Deserialize, Serialize};
 
-use crate::RequestName;
-
 /// Without a word about it.
 const VERSIONS_DEFAULT: u64 = 100;
 
@@ -26,35 +24,23 @@ pub struct Meta {
     /// It removed the value.
     #[serde(default)]
     pub deleted: bool,
-    /// The request that published it, if its client named it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) request: Option<String>,
 }
 
 /// What a named request has published.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Request {
-    #[serde(skip)]
-    pub(super) name: String,
     pub(super) fingerprint: u64,
-    pub(super) version: u64,
+    /// The version of each path, in the order in which the request names them.
+    pub(super) versions: Vec<u64>,
 }
 
 impl Request {
-    pub(super) fn of(name: &RequestName) -> Request {
-        Request {
-            name: name.hex(),
-            fingerprint: name.fingerprint(),
-            version: 0,
-        }
-    }
-
     pub(super) fn read(record: &Record) -> Option<Request> {
         serde_json::from_slice(&record.value).ok()
     }
 
-    pub(super) fn put(self, version: u64) -> Put {
-        put(&Request { version, ..self })
+    pub(super) fn put(&self) -> Put {
+        put(self)
     }
 }
 

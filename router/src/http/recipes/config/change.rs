@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 use caucus_api::limits::REQUEST_BYTES_MAX;
+use caucus_api::shard::condition::Kind;
+use http::Method;
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::path;
+use crate::http::condition;
 use crate::http::json::{self, Object};
 use crate::http::key;
 use crate::http::media;
@@ -13,8 +16,8 @@ use crate::http::params::Params;
 use crate::http::problem::{Code, Problem};
 use crate::http::recipes::call::Call;
 use crate::http::recipes::locks::{answered, invalid};
-use crate::http::reply::Answer;
-use crate::recipes::config::{self, Edit, Path, Publication};
+use crate::http::reply::{self, Answer};
+use crate::recipes::config::{self, Edit, Expect, Path, Publication};
 
 /// Paths of one publication.
 const EDITS_MAX: usize = 64;
@@ -102,16 +105,17 @@ async fn one(
         let given = params.get(name).unwrap_or_default();
         String::from_utf8_lossy(given).into_owned()
     };
-    let wanted = params.number("if_version", 0..=usize::MAX >> 1)?;
+    let expect = expected(&call, params)?;
     let publication = Publication {
         author: text("author"),
         comment: text("comment"),
-        edits: vec![(path, edit, wanted.map(|wanted| wanted as u64))],
+        edits: vec![(path, edit, expect)],
     };
     check_texts(&publication)?;
     let query = call.parts.uri.query().unwrap_or_default();
     let content = [content, &[0], query.as_bytes()].concat();
     let name = call.request_name(&content)?;
+    let deletes = call.method() == Method::DELETE;
     let published = config::publish(call.router, &publication, name, deadline).await?;
     let mut out = Vec::new();
     let mut object = Object::begin(&mut out);
@@ -121,7 +125,33 @@ async fn one(
     }
     object.number("revision", published.revision.0);
     object.end();
-    Ok(answered(out, published.revision))
+    let mut answer = answered(out, published.revision);
+    if let Some((_, version)) = published.versions.first().filter(|_| !deletes) {
+        reply::set_etag(answer.headers_mut(), *version);
+    }
+    Ok(answer)
+}
+
+fn is(version: u64) -> Expect {
+    Expect::Is(vec![version])
+}
+
+/// Where the path must be, if that matters: `if_version`, or a condition of HTTP.
+fn expected(call: &Call<'_>, params: &Params<'_>) -> Result<Option<Expect>, Problem> {
+    let wanted = params.number("if_version", 0..=usize::MAX >> 1)?;
+    let condition = condition::of_write(&call.parts.headers)?.and_then(|condition| condition.kind);
+    match (wanted, condition) {
+        (wanted, None) => Ok(wanted.map(|version| is(version as u64))),
+        (None, Some(condition)) => Ok(Some(match condition {
+            Kind::Present(_) => Expect::IsNot(vec![0]),
+            Kind::Absent(_) => is(0),
+            Kind::RevisionIs(versions) => Expect::Is(versions.revisions),
+            Kind::RevisionIsNot(versions) => Expect::IsNot(versions.revisions),
+        })),
+        (Some(_), Some(_)) => Err(invalid(
+            "a publication has `if_version` or a condition in its header, not both",
+        )),
+    }
 }
 
 fn check_value(content_type: &str, value: &[u8]) -> Result<(), Problem> {
@@ -160,13 +190,15 @@ pub(super) async fn publish(mut call: Call<'_>) -> Result<Answer, Problem> {
     check_texts(&publication)?;
     for set in asked.set {
         let (path, wanted) = (path(&set.path)?, set.if_version);
-        publication.edits.push((path, value_of(set)?, wanted));
+        publication
+            .edits
+            .push((path, value_of(set)?, wanted.map(is)));
     }
     for delete in asked.delete {
         let path = path(&delete.path)?;
         publication
             .edits
-            .push((path, Edit::Delete, delete.if_version));
+            .push((path, Edit::Delete, delete.if_version.map(is)));
     }
     let mut paths: Vec<&Path> = publication.edits.iter().map(|(path, ..)| path).collect();
     paths.sort_unstable();

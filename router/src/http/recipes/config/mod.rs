@@ -3,13 +3,13 @@
 //!
 //! ```text
 //!  GET    path                        the value and its newest version; ?version=N one that was
-//!  PUT    path                        a new version (?author, ?comment, ?if_version)
+//!  PUT    path                        a new version (?author, ?comment, ?if_version; the version is the ETag)
 //!  DELETE path                        the same
 //!  GET    path?history                versions, newest first (?limit, ?before)
 //!  GET    path?diff=2..5              what differs between two versions
-//!  POST   path?rollback=2             a new version with an old value
+//!  POST   path?rollback=2             a new version with what was there at an old one
 //!  GET    prefix/                     all values below it (?limit, ?after)
-//!  GET    prefix/?watch               a stream: all values, then each change
+//!  GET    prefix/?watch, path?watch   a stream: what there is, then each publication
 //!  GET    namespace?policy, PUT       how many versions are kept, and how long
 //!  POST   /v1/config                  {"author", "comment", "set": […], "delete": […]}: all at once
 //!  GET    /v1/config?effective=a,b,c  layers over each other, the last on top
@@ -36,9 +36,9 @@ pub(super) async fn handle(call: Call<'_>) -> Result<Response<Body>, Problem> {
     if text.is_empty() {
         let answer = match *call.method() {
             Method::POST => change::publish(call).await,
-            Method::GET if call.asks("effective") => show::effective(call).await,
-            Method::GET => listing::names(call, "config", "namespaces").await,
-            _ => Err(Problem::method_not_allowed("GET, POST")),
+            Method::GET | Method::HEAD if call.asks("effective") => show::effective(call).await,
+            Method::GET | Method::HEAD => listing::names(call, "config", "namespaces").await,
+            _ => Err(Problem::method_not_allowed("GET, HEAD, POST")),
         };
         return answer.map(whole);
     }
@@ -47,16 +47,16 @@ pub(super) async fn handle(call: Call<'_>) -> Result<Response<Body>, Problem> {
         return show::policy(call, &path).await.map(whole);
     }
     let answer = match (call.method().as_str(), path.is_value()) {
-        ("GET", _) if call.asks("watch") => return watch::begin(call, path.as_prefix()).await,
-        ("GET", false) => show::list(call, &path).await,
-        ("GET", true) if call.asks("history") => show::history(call, &path).await,
-        ("GET", true) if call.asks("diff") => show::diff(call, &path).await,
-        ("GET", true) => show::one(call, &path).await,
+        ("GET", _) if call.asks("watch") => return watch::begin(call, path).await,
+        ("GET" | "HEAD", false) => show::list(call, &path).await,
+        ("GET" | "HEAD", true) if call.asks("history") => show::history(call, &path).await,
+        ("GET" | "HEAD", true) if call.asks("diff") => show::diff(call, &path).await,
+        ("GET" | "HEAD", true) => show::one(call, &path).await,
         ("PUT", true) => change::set(call, path).await,
         ("DELETE", true) => change::delete(call, path).await,
         ("POST", true) => change::rollback(call, path).await,
-        (_, true) => Err(Problem::method_not_allowed("GET, PUT, DELETE, POST")),
-        (_, false) => Err(Problem::method_not_allowed("GET")),
+        (_, true) => Err(Problem::method_not_allowed("GET, HEAD, PUT, DELETE, POST")),
+        (_, false) => Err(Problem::method_not_allowed("GET, HEAD")),
     };
     answer.map(whole)
 }
@@ -82,6 +82,8 @@ impl From<Error> for Problem {
             Error::NoVersion { .. } => Code::NoVersion,
             Error::OtherVersion { .. } => Code::OtherVersion,
             Error::Contended => Code::Conflict,
+            Error::TooLarge { .. } => Code::InvalidRequest,
+            Error::TooSlow => Code::Deadline,
         };
         Problem::new(code, error.to_string())
     }

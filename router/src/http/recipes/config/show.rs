@@ -1,15 +1,16 @@
 //! What is published, and what was.
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use super::{bad_path, path};
+use crate::http::condition::{OfRead, Verdict};
 use crate::http::json::{self, Object};
-use crate::http::params::impossible;
+use crate::http::params::{self, impossible};
 use crate::http::problem::Problem;
 use crate::http::recipes::call::Call;
 use crate::http::recipes::locks::{answered, invalid};
-use crate::http::reply::Answer;
-use crate::recipes::config::{self, Difference, Entry, Meta, Path, Policy};
+use crate::http::reply::{self, Answer};
+use crate::recipes::config::{self, Difference, Entry, Error, Meta, Path, Policy};
 
 /// Values of a page, or versions.
 const PAGE_MAX: usize = 1000;
@@ -19,13 +20,15 @@ const LAYERS_MAX: usize = 16;
 /// Versions that a policy may keep.
 const VERSIONS_MAX: u64 = 10_000;
 
+/// A value as it is, or as a version had it. Its version is its ETag.
 pub(super) async fn one(call: Call<'_>, path: &Path) -> Result<Answer, Problem> {
     let params = call.params(&["timeout", "version"])?;
     let deadline = call.deadline(&params)?;
+    let condition = OfRead::parse(&call.parts.headers)?;
     let mut out = Vec::new();
     let mut object = Object::begin(&mut out);
     object.text("path", &path.to_string());
-    let revision = match params.number("version", 1..=usize::MAX >> 1)? {
+    let (version, revision) = match params.number("version", 1..=usize::MAX >> 1)? {
         None => {
             let (entry, revision) = config::get(call.router, path, deadline).await?;
             object.value(&entry.record);
@@ -33,7 +36,7 @@ pub(super) async fn one(call: Call<'_>, path: &Path) -> Result<Answer, Problem> 
                 write_meta(&mut object, meta);
             }
             object.number("revision", entry.record.mod_revision);
-            revision
+            (entry.meta.map(|meta| meta.version), revision)
         }
         Some(version) => {
             let found = config::version(call.router, path, version as u64, deadline);
@@ -42,14 +45,26 @@ pub(super) async fn one(call: Call<'_>, path: &Path) -> Result<Answer, Problem> 
                 object.value(record);
             }
             write_meta(&mut object, &found.meta);
-            revision
+            (Some(found.meta.version), revision)
         }
     };
     object.end();
-    Ok(answered(out, revision))
+    let mut answer = match condition.judge(version) {
+        Verdict::Answer => answered(out, revision),
+        Verdict::NotModified => reply::empty(StatusCode::NOT_MODIFIED),
+        Verdict::Failed => {
+            let path = path.to_string();
+            let found = version.unwrap_or(0);
+            return Err(Error::OtherVersion { path, found }.into());
+        }
+    };
+    if let Some(version) = version {
+        reply::set_etag(answer.headers_mut(), version);
+    }
+    Ok(answer)
 }
 
-fn write_meta(object: &mut Object<'_>, meta: &Meta) {
+pub(super) fn write_meta(object: &mut Object<'_>, meta: &Meta) {
     object.number("version", meta.version);
     object.text("author", &meta.author);
     object.text("comment", &meta.comment);
@@ -96,8 +111,8 @@ pub(super) async fn diff(call: Call<'_>, path: &Path) -> Result<Answer, Problem>
     object.text("path", &path.to_string());
     object.number("from", from);
     object.number("to", to);
-    match config::compare(before.record.as_ref(), after.record.as_ref()) {
-        Difference::Json(changes) => {
+    match config::compare(before.record, after.record, deadline).await? {
+        Difference::Json { changes, more } => {
             json::array(object.field("changes"), &changes, |out, (at, from, to)| {
                 let mut object = Object::begin(out);
                 object.text("at", at);
@@ -109,6 +124,9 @@ pub(super) async fn diff(call: Call<'_>, path: &Path) -> Result<Answer, Problem>
                 }
                 object.end();
             });
+            if more {
+                object.boolean("more", true);
+            }
         }
         Difference::Text(text) => object.text("unified", &text),
         Difference::Bytes(same) => object.boolean("same", same),
@@ -124,8 +142,8 @@ pub(super) async fn list(call: Call<'_>, prefix: &Path) -> Result<Answer, Proble
     let after = match params.get("after") {
         Some(after) => {
             let after = path(&String::from_utf8_lossy(after))?;
-            if after.namespace() != prefix.namespace() {
-                return Err(invalid("`after` is a path of the same namespace"));
+            if !after.is_in(prefix) {
+                return Err(invalid(format!("`after` is a path below `{prefix}`")));
             }
             Some(after)
         }
@@ -133,35 +151,42 @@ pub(super) async fn list(call: Call<'_>, prefix: &Path) -> Result<Answer, Proble
     };
     let limit = limit.unwrap_or(PAGE_DEFAULT);
     let listed = config::list(call.router, prefix, after.as_ref(), limit, None, deadline);
-    let (entries, more, revision) = listed.await?;
+    let listed = listed.await?;
     let mut out = Vec::new();
     let mut object = Object::begin(&mut out);
-    json::array(object.field("entries"), &entries, |out, entry| {
+    write_entries(&mut object, &listed.entries);
+    object.boolean("more", listed.more);
+    object.end();
+    Ok(answered(out, listed.revision))
+}
+
+pub(super) fn write_entries(object: &mut Object<'_>, entries: &[Entry]) {
+    json::array(object.field("entries"), entries, |out, entry| {
         let mut object = Object::begin(out);
         write_entry(&mut object, entry);
         object.end();
     });
-    object.boolean("more", more);
-    object.end();
-    Ok(answered(out, revision))
 }
 
-pub(super) fn write_entry(object: &mut Object<'_>, entry: &Entry) {
+fn write_entry(object: &mut Object<'_>, entry: &Entry) {
     object.text("path", &entry.path.to_string());
     object.value(&entry.record);
+    if let Some(meta) = &entry.meta {
+        write_meta(object, meta);
+    }
     object.number("revision", entry.record.mod_revision);
 }
 
 pub(super) async fn effective(call: Call<'_>) -> Result<Answer, Problem> {
     let params = call.params(&["timeout", "effective"])?;
     let deadline = call.deadline(&params)?;
-    let given = String::from_utf8_lossy(params.get("effective").unwrap_or_default()).into_owned();
-    let layers: Option<Vec<Path>> = given.split(',').map(Path::parse).collect();
-    let layers = layers.ok_or_else(bad_path)?;
+    // A comma that belongs to a path is percent-encoded, so it is looked for before that is decoded.
+    let given = params.raw("effective").unwrap_or_default();
+    let layers: Result<Vec<Path>, Problem> = given.split(',').map(layer).collect();
+    let layers = layers?;
     if layers.len() > LAYERS_MAX {
         return Err(invalid(format!("there are at most {LAYERS_MAX} layers")));
     }
-    let layers: Vec<Path> = layers.into_iter().map(Path::as_prefix).collect();
     let (merged, revision) = config::effective(call.router, &layers, deadline).await?;
     let mut out = Vec::new();
     let mut object = Object::begin(&mut out);
@@ -174,6 +199,12 @@ pub(super) async fn effective(call: Call<'_>) -> Result<Answer, Problem> {
     object.number("revision", revision.0);
     object.end();
     Ok(answered(out, revision))
+}
+
+fn layer(encoded: &str) -> Result<Path, Problem> {
+    let decoded = params::form_decode(encoded)?;
+    let path = std::str::from_utf8(&decoded).ok().and_then(Path::parse);
+    Ok(path.ok_or_else(bad_path)?.as_prefix())
 }
 
 pub(super) async fn policy(mut call: Call<'_>, path: &Path) -> Result<Answer, Problem> {

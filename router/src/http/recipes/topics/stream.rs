@@ -9,13 +9,10 @@ use super::begin;
 use super::messages::write_fields;
 use crate::http::frames::{self, ALIVE, Form, Frames, Speaker};
 use crate::http::front::Body;
-use crate::http::params::impossible;
 use crate::http::problem::Problem;
 use crate::http::recipes::call::Call;
 use crate::http::recipes::streamed;
 use crate::recipes::topics::{self, Error, From as Begin, Subscription};
-
-const LAST_EVENT_ID: &str = "last-event-id";
 
 pub(super) async fn begin_as(
     call: Call<'_>,
@@ -47,14 +44,8 @@ pub(super) async fn begin_at(call: Call<'_>, topic: &str) -> Result<Response<Bod
 
 /// After the last message that the client has seen.
 fn resumed(call: &Call<'_>) -> Result<Option<Begin>, Problem> {
-    let Some(last) = call.parts.headers.get(LAST_EVENT_ID) else {
-        return Ok(None);
-    };
-    let last = last.to_str().ok().and_then(|last| last.parse::<u64>().ok());
-    match last {
-        Some(last) => Ok(Some(Begin::Offset(last.saturating_add(1)))),
-        None => Err(impossible("Last-Event-ID", "an offset")),
-    }
+    let last = frames::last_event_id(call.parts)?;
+    Ok(last.map(|last| Begin::Offset(last + 1)))
 }
 
 async fn stream(

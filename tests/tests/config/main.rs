@@ -1,9 +1,11 @@
 //! The configuration centre through the front door, by real processes.
 
+mod requests;
+mod streams;
+
 use std::time::Duration;
 
-use caucus_tests::http::{Answer, Client, Stream};
-use caucus_tests::kv;
+use caucus_tests::http::{Answer, Client};
 use caucus_tests::wait::wait_until;
 use caucus_tests::{Cluster, Options};
 use serde_json::{Value, json};
@@ -32,24 +34,6 @@ fn get(client: &mut Client, target: &str) -> Value {
     done(&send(client, "GET", target, &Value::Null))
 }
 
-fn next(stream: &mut Stream) -> Value {
-    loop {
-        let line = stream.line().expect("a line").expect("the stream goes on");
-        let message: Value = serde_json::from_slice(&line).expect("JSON");
-        if message["event"] != "alive" {
-            return message;
-        }
-    }
-}
-
-fn watch(cluster: &Cluster, node: u32, target: &str) -> Stream {
-    let headers = [("accept", "application/x-ndjson")];
-    let stream = Stream::open(&cluster.address(node), ("GET", target), &headers, b"");
-    let mut stream = stream.expect("an answer").expect("a stream");
-    stream.set_patience(LIMIT);
-    stream
-}
-
 #[test]
 fn configuration_has_versions() {
     let cluster = Cluster::start(Options::nodes(3));
@@ -59,6 +43,12 @@ fn configuration_has_versions() {
     all_at_once(&mut client);
     layers(&mut client);
     bad_input(&mut client);
+    requests::names_are_known_for_longer_than_their_versions(&mut client);
+    requests::conditions(&mut client);
+    requests::back_to_nothing(&mut client);
+    requests::large_values(&mut client);
+    requests::many_publish_the_same(&cluster);
+    requests::all_or_nothing_is_seen(&cluster);
 }
 
 fn versions(client: &mut Client) {
@@ -296,6 +286,8 @@ fn bad_input(client: &mut Client) {
         ("GET", "/v1/config/app/x?diff=1"),
         ("GET", "/v1/config/app/x?diff=0..1"),
         ("GET", "/v1/config?effective=a,,b"),
+        ("GET", "/v1/config/app/db/?after=app/motd"),
+        ("GET", "/v1/config/app/?after=other/a"),
         ("PUT", "/v1/config/app/x/y?policy"),
     ] {
         let refused = send(client, method, target, &json!(1));
@@ -324,62 +316,4 @@ fn bad_input(client: &mut Client) {
     assert_eq!(empty.status, 400);
     let gone = send(client, "DELETE", "/v1/config/app/none", &Value::Null);
     assert_eq!(gone.problem_code(), "key_not_found");
-}
-
-/// Publishers of one path don't get in each other's way but wait; a watch of the subtree sees all that they published,
-/// in order, also while nodes are killed.
-#[test]
-fn publications_follow_each_other_while_nodes_are_killed() {
-    let mut cluster = Cluster::start(Options::nodes(3));
-    let mut stream = watch(&cluster, 3, "/v1/config/busy/?watch");
-    assert_eq!(next(&mut stream)["entries"], json!([]));
-    let publishers: Vec<_> = (0..3)
-        .map(|n| {
-            let mut client = cluster.client(3);
-            std::thread::spawn(move || {
-                let mut published = Vec::new();
-                for turn in 0..20 {
-                    let target = "/v1/config/busy/a";
-                    let key = format!("{n}-{turn}");
-                    let headers = [
-                        ("idempotency-key", &key[..]),
-                        ("content-type", "application/json"),
-                    ];
-                    let value = json!(key).to_string();
-                    let version = caucus_tests::wait::wait_for("it is published", LIMIT, || {
-                        let put = client
-                            .request("PUT", target, &headers, value.as_bytes())
-                            .ok()?;
-                        (put.status == 200)
-                            .then(|| put.json()["version"].as_u64().expect("a number"))
-                    });
-                    published.push((version, key));
-                }
-                published
-            })
-        })
-        .collect();
-    for node in [1, 2] {
-        cluster.kill(node);
-        wait_until("somebody publishes without it", LIMIT, || {
-            kv::get(&mut cluster.client(3), "/@config/busy/v/a").is_some()
-        });
-        cluster.revive(node);
-        cluster.await_ready(node);
-    }
-    let mut published: Vec<(u64, String)> = publishers
-        .into_iter()
-        .flat_map(|p| p.join().expect("a publisher"))
-        .collect();
-    published.sort_unstable();
-    let versions: Vec<u64> = published.iter().map(|(version, _)| *version).collect();
-    assert_eq!(
-        versions,
-        (1..=60).collect::<Vec<u64>>(),
-        "one after the other, without a gap"
-    );
-    for (_, key) in &published {
-        let message = next(&mut stream);
-        assert_eq!(message["changes"][0]["value"], json!(key), "{message}");
-    }
 }
