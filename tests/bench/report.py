@@ -67,7 +67,11 @@ if it exists, `txn2` two keys of different directories (for Caucus mostly in two
 and `list` reads all keys with their values ({run["list_clients"]} clients); each counts one.
 `lock` takes a lock that nobody else wants and gives it back: in etcd by its lock service under a lease that the client has, in
 ZooKeeper by its recipe (a numbered ephemeral node, the children, the deletion), in Caucus by two requests that grant and end a
-lease as well. `publish` publishes 100 messages together, to 16 topics; a message counts one. Server CPU is that of all server processes, peak RSS that of the largest since its start;
+lease as well. `publish` publishes 100 messages together, to 16 topics; a message counts one. `watchers` are 10,000 that watch a
+key each, of as many or the same, while others overwrite them: an event at one of them counts one, its latency begins with the
+put. `waiters` are 1,000 that take one lock by the lock service, give it back at once and want it again: a turn counts one, its
+latency is the wait. `leases` are 100,000 that are kept alive, with writes beside them, which are counted; then 10,000 with a
+key each end at once. Server CPU is that of all server processes, peak RSS that of the largest since its start;
 other CPU is the cores that neither servers nor load generator used: above {DISTURBED_CORES} the line is disturbed."""
     return "\n\n".join([BEGIN, how, markdown(target_table(rows)), markdown(measured_table(results)), END])
 

@@ -10,6 +10,15 @@ DEFAULT_GROUPS = 6
 MANY_GROUPS = 64
 GRPC_WORKLOADS = ["put", "get", "txn", "txn2", "list", "lock"]
 MEBIBYTE = 1 << 20
+NODES = 3
+
+# What is more than a request each, over gRPC: its name, the workload, the clients, options.
+SCENARIOS = {
+    "watchers": ("watchers", 10_000, ["--keys", "10000", "--writers", "64"]),
+    "watchers-of-one-key": ("watchers", 10_000, ["--keys", "1", "--writers", "1"]),
+    "waiters": ("waiters", 1_000, []),
+    "leases": ("leases", 100_000, []),
+}
 
 
 @dataclasses.dataclass
@@ -59,6 +68,33 @@ def grpc_rows(rate, p99):
     return table
 
 
+def scenario_rows(field):
+    """Watchers, waiters and leases, over gRPC."""
+    ours, theirs = f"caucus-{DEFAULT_GROUPS}-grpc", "etcd-grpc"
+    table = []
+    for name, words in (("watchers", "10,000 watchers of as many keys"),
+                        ("watchers-of-one-key", "10,000 watchers of one key")):
+        rate, p99 = (ratio(field(f"{ours}/{name}", *path), field(f"{theirs}/{name}", *path))
+                     for path in (("operations_per_s",), ("latency_us", "p99")))
+        table.append(Row(f"gRPC to gRPC: events to {words}", rate, 3, True, "{:.2f} ×"))
+        table.append(Row(f"gRPC to gRPC: p99 of events to {words}", p99, 1, False, "{:.2f} ×"))
+        memory = field(f"{ours}/{name}", "figures", "rss_bytes_a_watcher")
+        table.append(Row(f"bytes resident for each of {words}", memory, 4096, False, "{:,.0f}"))
+    turns = (field(f"{system}/waiters", "operations_per_s") for system in (ours, theirs))
+    table.append(Row("gRPC to gRPC: turns of 1,000 waiters for one lock", ratio(*turns), 1, True, "{:.2f} ×"))
+
+    def leases(name):
+        return field(f"{ours}/leases", "figures", name)
+
+    table.append(Row("of 100,000 leases that are kept alive, lost", leases("leases_lost"), 0, False, "{:,.0f}"))
+    memory = ratio(leases("rss_bytes_a_lease"), NODES)
+    table.append(Row("bytes resident for each lease, a node", memory, 1024, False, "{:,.0f}"))
+    table.append(Row("10,000 leases that end at once: s late", leases("ended_late_s"), 3, False, "{:.1f}"))
+    slower = ratio(leases("write_p99_us_while_ending"), leases("write_p99_us_before"))
+    table.append(Row("p99 of writes meanwhile, to that before", slower, 2, False, "{:.2f} ×"))
+    return table
+
+
 def ratio(numerator, denominator):
     """None unless both are there."""
     return numerator / denominator if numerator is not None and denominator else None
@@ -105,6 +141,8 @@ def rows(results):
     times("gRPC to gRPC: v3lock", f"caucus-{DEFAULT_GROUPS}-grpc/lock", "etcd-grpc/lock", 4)
     published = rate(f"caucus-{DEFAULT_GROUPS}/publish")
     table.append(Row("messages/s published, 100 together", published, 50_000, True, "{:,.0f}"))
+
+    table += scenario_rows(field)
 
     def cost(name):
         return field(name, "servers", "cpu_us_per_operation")

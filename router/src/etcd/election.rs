@@ -108,10 +108,7 @@ impl Etcd {
         let put = put_of(request.value.clone());
         let entered = self.enter(&queue, request.lease, put, deadline).await?;
         let (mut attempt, seen) = entered;
-        let stands = |item: &&caucus_api::shard::Item| item.key == attempt.key;
-        let mine = seen.items.iter().find(stands);
-        let record = mine.and_then(|item| item.record.as_ref());
-        if record.is_some_and(|record| record.value != request.value) {
+        if attempt.value != request.value {
             // It was a candidate already, with something else to proclaim.
             let steps = Steps::new()
                 .if_created(&attempt.key, attempt.created)

@@ -91,7 +91,7 @@ impl Etcd {
             put,
             grant_s: None,
         };
-        let entered = Attempt::enter(&self.router, queue, entry, None, deadline);
+        let entered = Attempt::enter(&self.router, queue, entry, false, None, deadline);
         entered.await.map_err(ended)
     }
 

@@ -56,6 +56,7 @@ pub(super) fn range(request: &RangeRequest) -> RangeRead {
         keys_only: request.keys_only,
         count_only: request.count_only,
         filter: filter(request),
+        uncounted: false,
     }
 }
 

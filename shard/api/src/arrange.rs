@@ -49,6 +49,13 @@ pub fn cuts_first(range: &RangeRead) -> bool {
     range.order() == Order::Unsorted && range.filter.is_none() && range.limit > 0
 }
 
+/// How many keys of the span have to be looked at; `None`: all.
+pub fn enough(range: &RangeRead) -> Option<usize> {
+    let cut = range.uncounted && !range.count_only && cuts_first(range);
+    let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);
+    cut.then(|| limit.saturating_add(1))
+}
+
 fn first(range: &RangeRead, items: &mut Vec<Item>) {
     items.sort_by(|a, b| a.key.cmp(&b.key));
     let limit = usize::try_from(range.limit).unwrap_or(usize::MAX);

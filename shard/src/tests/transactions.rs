@@ -173,6 +173,78 @@ async fn compares_choose_the_branch_in_one_group() {
     cluster.end().await;
 }
 
+/// Not all of a span is looked at, but what the transaction has written is part of it.
+#[tokio::test]
+async fn the_first_keys_of_a_span_without_the_rest() {
+    let cluster = Cluster::one().await;
+    // With a common prefix they are all in one group.
+    let home = cluster.key(1, 0);
+    let key = |n: u32| Bytes::from([&home[..], format!("{n:02}").as_bytes()].concat());
+    let keys: Vec<Bytes> = (0..20).map(|n| key(n * 2)).collect();
+    let fill = Txn {
+        then: keys.iter().map(|key| place(key, "old")).collect(),
+        ..Txn::default()
+    };
+    let ask = |txn: Txn| {
+        let write = cluster.write(&home, Action::Txn(txn));
+        cluster.request(Body::Write(write.encode_to_vec().into()))
+    };
+    done(cluster.ask(ask(fill)).await);
+    let first = |limit: u64, uncounted: bool| {
+        let span = Span {
+            start: key(0),
+            end: key(99),
+            range: true,
+            vnodes: cluster.vnodes(1).to_packed().into(),
+        };
+        operation(Do::Range(RangeRead {
+            span: Some(span),
+            limit,
+            uncounted,
+            ..RangeRead::default()
+        }))
+    };
+    let remove = |n: u32| {
+        operation(Do::Remove(caucus_api::shard::Remove {
+            span: Some(one(&key(n))),
+            ..Default::default()
+        }))
+    };
+    let txn = Txn {
+        then: vec![
+            first(3, true),
+            remove(0),
+            remove(2),
+            place(&key(5), "new"),
+            place(&key(39), "new"),
+            first(3, true),
+            first(3, false),
+            first(30, true),
+        ],
+        ..Txn::default()
+    };
+    let answer = done(cluster.ask(ask(txn)).await);
+    let ranged = answer
+        .answers
+        .iter()
+        .filter_map(|answer| match &answer.answer {
+            Some(Did::Ranged(ranged)) => Some(ranged),
+            _ => None,
+        });
+    let ranged: Vec<_> = ranged.collect();
+    let names = |at: usize| ranged[at].items.iter().map(|item| item.key.clone());
+    assert!(names(0).eq([0, 2, 4].map(key)));
+    assert!(names(1).eq([4, 5, 6].map(key)), "{:?}", ranged[1]);
+    assert_eq!(ranged[1].items, ranged[2].items);
+    assert_eq!(
+        [ranged[1].more, ranged[2].more, ranged[3].more],
+        [true, true, false]
+    );
+    assert_eq!([ranged[2].count, ranged[3].count], [20, 20]);
+    assert!(ranged[1].count <= 4, "{}", ranged[1].count);
+    cluster.end().await;
+}
+
 #[tokio::test]
 async fn a_transaction_over_groups_happens_at_one_revision() {
     let cluster = Cluster::one().await;

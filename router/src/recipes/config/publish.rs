@@ -216,6 +216,7 @@ async fn look(
             .range(RangeRead {
                 span: Some(below(&path.versions("m/"))),
                 limit: TRIMMED_MAX,
+                uncounted: true,
                 ..RangeRead::default()
             });
     }
@@ -228,6 +229,7 @@ async fn look(
             .range(RangeRead {
                 span: Some(below(&path::requests(namespace))),
                 limit: TRIMMED_MAX,
+                uncounted: true,
                 keys_only: true,
                 ..RangeRead::default()
             });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use caucus_api::limits::PAGE_KEYS_MAX;
-use caucus_api::shard::{RangeRead, Record};
+use caucus_api::shard::{RangeRead, Record, Span};
 use caucus_ring::Revision;
 use tokio::time::Instant;
 
@@ -120,26 +120,28 @@ pub async fn history(
     limit: usize,
     deadline: Instant,
 ) -> Result<(Vec<Meta>, bool, Revision), Error> {
-    let mut span = below(&path.versions("m/"));
-    if before > 0 {
-        span.end = path.version("m/", before);
-    }
+    let steps = Steps::new().read(&path.newest());
+    let mut done = steps.run(router, None, deadline).await?;
+    let newest = done.record(0).as_ref().and_then(Meta::read);
+    let newest = newest.ok_or_else(|| Error::NotFound(path.to_string()))?;
+    // Each version that is kept has its key, so where a page begins can be told.
+    let end = match before {
+        0 => newest.version + 1,
+        before => before.min(newest.version + 1),
+    };
+    let start = newest.oldest.max(end.saturating_sub(limit as u64)).min(end);
     let steps = Steps::new().range(RangeRead {
-        span: Some(span),
-        limit: limit as u64,
-        order: caucus_api::shard::range_read::Order::Descend as i32,
+        span: Some(Span {
+            end: path.version("m/", end),
+            ..below(&path.version("m/", start))
+        }),
         ..RangeRead::default()
     });
     let mut done = steps.run(router, None, deadline).await?;
-    let ranged = done.ranged(0);
-    let versions = ranged.items.iter();
-    let versions: Vec<Meta> = versions
-        .filter_map(|item| Meta::read(item.record.as_ref()?))
-        .collect();
-    match versions.is_empty() && before == 0 {
-        true => Err(Error::NotFound(path.to_string())),
-        false => Ok((versions, ranged.more, done.store)),
-    }
+    let items = done.ranged(0).items.into_iter().rev();
+    let versions = items.filter_map(|item| Meta::read(item.record.as_ref()?));
+    let more = start > newest.oldest;
+    Ok((versions.collect(), more, done.store))
 }
 
 /// What is kept of the versions in a namespace.

@@ -119,7 +119,9 @@ pub async fn campaign(
         },
         grant_s: ask.lease.is_none().then_some(ask.ttl_s),
     };
-    let (mut attempt, seen) = Attempt::enter(router, &queue, entry, name, deadline).await?;
+    let at_once = until.is_some_and(|until| until <= Instant::now());
+    let entered = Attempt::enter(router, &queue, entry, at_once, name, deadline);
+    let (mut attempt, seen) = entered.await?;
     let revision = attempt.wait(&queue, seen, until).await?;
     let elected = Elected {
         key: attempt.key.clone(),

@@ -30,7 +30,9 @@ pub async fn acquire(
             Some(_) => None,
         },
     };
-    let (mut attempt, seen) = Attempt::enter(router, &queue, entry, name, deadline).await?;
+    let at_once = ask.wait.is_zero();
+    let entered = Attempt::enter(router, &queue, entry, at_once, name, deadline);
+    let (mut attempt, seen) = entered.await?;
     check_kinds(&seen.items, ask)?;
     let revision = attempt.wait(&queue, seen, Some(until)).await?;
     let held = Held {

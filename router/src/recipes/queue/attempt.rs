@@ -6,7 +6,7 @@ use bytes::Bytes;
 use caucus_api::shard::problem::Kind as ProblemKind;
 use caucus_api::shard::{Item, Put, RangeRead};
 use caucus_ring::Revision;
-use tokio::time::{Instant, interval_at, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::{Line, Queue, Seen, Turn};
 use crate::recipes::Steps;
@@ -15,6 +15,9 @@ use crate::{LeaseError, RequestName, Router};
 
 /// A lease is kept alive no more often than this while its owner waits.
 const KEEP_ALIVE_MIN: Duration = Duration::from_millis(300);
+
+/// Entries that are read where the queue is followed: one's own, and one of another to know what it is used for.
+const SAMPLE: u64 = 2;
 
 /// What goes into a queue.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(crate) struct Attempt {
     router: Router,
     pub(crate) key: Bytes,
     pub(crate) created: u64,
+    /// What the entry says; of one that was there already, what it said then.
+    pub(crate) value: Bytes,
     pub(crate) lease: u64,
     own_lease: bool,
     /// Named by the client, so what is found may be of an earlier try of it.
@@ -76,16 +81,22 @@ impl Drop for Attempt {
 }
 
 impl Attempt {
-    /// Puts an entry into a queue, unless it is there already; and the queue with it.
+    /// Puts an entry into a queue, unless it is there already; and what of the queue has to be known. Who will
+    /// wait needs no more than its own entry where this router follows the queue: with all of it, many that wait
+    /// would read it as often as they are many. `at_once`: nobody will wait.
     pub(crate) async fn enter(
         router: &Router,
         queue: &Queue,
         entry: Entry,
+        at_once: bool,
         name: Option<RequestName>,
         deadline: Instant,
     ) -> Result<(Attempt, Seen), Ended> {
-        let all = RangeRead {
+        let whole = at_once || !router.follows(queue);
+        let some = RangeRead {
             span: Some(below(&queue.prefix)),
+            limit: if whole { 0 } else { SAMPLE },
+            uncounted: true,
             ..RangeRead::default()
         };
         let Entry { key, put, grant_s } = entry;
@@ -94,8 +105,9 @@ impl Attempt {
         if let Some(ttl_s) = grant_s {
             steps = steps.grant(lease, ttl_s);
         }
-        let steps = steps.put(&key, put).range(all.clone());
-        let done = steps.otherwise().range(all).run(router, name, deadline);
+        let steps = steps.put(&key, put).read(&key).range(some.clone());
+        let steps = steps.otherwise().read(&key).range(some);
+        let done = steps.run(router, name, deadline);
         let mut done = done.await.map_err(no_lease)?;
         match done.problem.map(|problem| problem.kind()) {
             None => {}
@@ -109,14 +121,12 @@ impl Attempt {
             true => 1 + usize::from(grant_s.is_some()),
             false => 0,
         };
-        let items = done.ranged(at).items;
-        let mine = items.iter().find(|item| item.key == key);
-        let record = mine.and_then(|item| item.record.as_ref());
-        let created = record.map(|record| record.create_revision);
+        let mine = done.record(at).ok_or(Ended::Lost)?;
         let attempt = Attempt {
             router: router.clone(),
             key,
-            created: created.ok_or(Ended::Lost)?,
+            created: mine.create_revision,
+            value: mine.value,
             lease,
             own_lease: grant_s.is_some(),
             named: name.is_some(),
@@ -124,7 +134,8 @@ impl Attempt {
         };
         let seen = Seen {
             revision: done.revision,
-            items,
+            items: done.ranged(at + 1).items,
+            whole,
         };
         Ok((attempt, seen))
     }
@@ -137,20 +148,23 @@ impl Attempt {
         seen: Seen,
         until: Option<Instant>,
     ) -> Result<Revision, Ended> {
-        let line = Line::of(queue.share, &seen.items);
-        if line.holds(self.created) {
-            if self.named {
-                self.alive().await?;
+        let revision = seen.revision;
+        let seen = Some(seen).filter(|seen| seen.whole);
+        let ahead = seen.as_ref().map(|seen| ahead(&seen.items, self.created));
+        if let Some(seen) = &seen {
+            if Line::of(queue.share, &seen.items).holds(self.created) {
+                if self.named {
+                    self.alive().await?;
+                }
+                return Ok(revision);
             }
-            return Ok(seen.revision);
-        }
-        let ahead = ahead(&seen.items, self.created);
-        if until.is_some_and(|until| until <= Instant::now()) {
-            return Err(Ended::Late { ahead });
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return Err(self.late(queue, ahead).await);
+            }
         }
         let mut waiting = self.router.wait_in(queue, self.created, seen);
-        let every = (self.alive().await? / 3).max(KEEP_ALIVE_MIN);
-        let mut turns = interval_at(Instant::now() + every, every);
+        // How long the lease lives is known once it has been kept alive; until then, as if it were the shortest.
+        let mut due = Instant::now() + KEEP_ALIVE_MIN;
         let late = async {
             match until {
                 Some(until) => sleep_until(until).await,
@@ -169,13 +183,35 @@ impl Attempt {
                         self.done = !self.own_lease;
                         Err(Ended::Lost)
                     }
-                    None => Err(Ended::Late { ahead }),
+                    None => Err(self.late(queue, ahead).await),
                 },
-                _ = turns.tick() => {
-                    self.alive().await?;
+                () = sleep_until(due) => {
+                    due = Instant::now() + (self.alive().await? / 3).max(KEEP_ALIVE_MIN);
                 }
-                () = &mut late => return Err(Ended::Late { ahead }),
+                () = &mut late => return Err(self.late(queue, ahead).await),
             }
+        }
+    }
+
+    /// How many came before, where that isn't known as those there are now.
+    async fn late(&self, queue: &Queue, ahead: Option<usize>) -> Ended {
+        if let Some(ahead) = ahead {
+            return Ended::Late { ahead };
+        }
+        let deadline = Instant::now() + self.router.options().timeout;
+        let all = RangeRead {
+            span: Some(below(&queue.prefix)),
+            ..RangeRead::default()
+        };
+        match Steps::new()
+            .range(all)
+            .run(&self.router, None, deadline)
+            .await
+        {
+            Ok(mut done) => Ended::Late {
+                ahead: self::ahead(&done.ranged(0).items, self.created),
+            },
+            Err(error) => Ended::Store(error),
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) struct Follower {
     queue: Queue,
     commands: mpsc::UnboundedReceiver<Command>,
     line: Line,
-    /// The line is as it was at this revision.
+    /// The line is as it was at this revision; 0: it hasn't been read.
     position: u64,
     waiting: HashMap<u64, oneshot::Sender<Turn>>,
 }
@@ -45,14 +45,17 @@ impl Follower {
     pub(super) fn new(
         router: Router,
         queue: Queue,
-        seen: Seen,
+        seen: Option<Seen>,
         commands: mpsc::UnboundedReceiver<Command>,
     ) -> Follower {
         Follower {
             router,
             commands,
-            line: Line::of(queue.share, &seen.items),
-            position: seen.revision.0,
+            position: seen.as_ref().map_or(0, |seen| seen.revision.0),
+            line: seen.map_or_else(
+                || Line::new(queue.share),
+                |seen| Line::of(queue.share, &seen.items),
+            ),
             waiting: HashMap::new(),
             queue,
         }
@@ -61,17 +64,18 @@ impl Follower {
     /// Until nobody waits any more.
     pub(super) async fn run(mut self) {
         loop {
-            if self.follow().await.is_ok() {
-                return;
-            }
-            sleep(AGAIN_AFTER).await;
-            while self.read_anew().await.is_err() {
+            while self.position == 0 && self.read_anew().await.is_err() {
                 sleep(AGAIN_AFTER).await;
                 self.take_commands();
                 if self.waiting.is_empty() && self.ends() {
                     return;
                 }
             }
+            if self.follow().await.is_ok() {
+                return;
+            }
+            self.position = 0;
+            sleep(AGAIN_AFTER).await;
         }
     }
 

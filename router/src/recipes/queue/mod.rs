@@ -85,11 +85,13 @@ impl Queue {
 /// What ends the key of an entry whose lease is the caller's.
 const SHARED: &str = ".";
 
-/// A queue as it was at a revision.
+/// A queue as it was at a revision, or some of its entries.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) revision: Revision,
     pub(crate) items: Vec<Item>,
+    /// It is all of it.
+    pub(super) whole: bool,
 }
 
 /// The queues that somebody waits in.
@@ -126,8 +128,14 @@ impl Drop for Waiting {
 }
 
 impl Router {
-    /// Waits for the turn of the entry that was created at a revision. `seen`: the queue at or after that.
-    pub(crate) fn wait_in(&self, queue: &Queue, created: u64, seen: Seen) -> Waiting {
+    /// Whether somebody waits in a queue by this router.
+    fn follows(&self, queue: &Queue) -> bool {
+        self.shared.queues.lock().contains_key(&queue.prefix)
+    }
+
+    /// Waits for the turn of the entry that was created at a revision. `seen`: the whole queue at or after that,
+    /// if it has been read.
+    fn wait_in(&self, queue: &Queue, created: u64, seen: Option<Seen>) -> Waiting {
         let (tell, told) = oneshot::channel();
         let mut followed = self.shared.queues.lock();
         let known = followed.get(&queue.prefix).cloned();

@@ -19,7 +19,7 @@ fn look(compare: &Compare, view: &View<'_>) -> Result<Compared, Trouble> {
     let Some(span) = &compare.span else {
         return Ok(Compared::default());
     };
-    let found = view.collect(span, None)?;
+    let found = view.collect(span, None, None)?;
     Ok(Compared {
         keys: found.len() as u64,
         failed: !found.values().all(|record| holds_of(compare, record)),

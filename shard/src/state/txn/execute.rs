@@ -1,7 +1,7 @@
 //! The operations of a transaction.
 
 use bytes::Bytes;
-use caucus_api::arrange::part;
+use caucus_api::arrange::{enough, part};
 use caucus_api::limits::{NUMBER_TYPE, VALUE_BYTES_MAX};
 use caucus_api::shard::answer::Answer as Kind;
 use caucus_api::shard::change::By;
@@ -59,12 +59,12 @@ fn check(step: &Step<'_>, view: &View<'_>) -> Result<(), Trouble> {
         Some(Asked::Range(range)) => {
             let at = Some(range.revision).filter(|revision| *revision != 0);
             if let Some(span) = &range.span {
-                view.collect(span, at)?;
+                view.collect(span, at, enough(range))?;
             }
         }
         Some(Asked::Remove(remove)) => {
             if let Some(span) = &remove.span {
-                view.collect(span, None)?;
+                view.collect(span, None, None)?;
             }
         }
         Some(Asked::Place(place)) => {
@@ -135,7 +135,7 @@ fn read(range: &RangeRead, view: &View<'_>) -> Result<Ranged, Trouble> {
         return Ok(Ranged::default());
     };
     let at = Some(range.revision).filter(|revision| *revision != 0);
-    let found = view.collect(span, at)?;
+    let found = view.collect(span, at, enough(range))?;
     let count = found.len() as u64;
     let items = found.into_iter().map(|(key, record)| Item {
         key,
@@ -172,7 +172,7 @@ fn delete(remove: &Remove, view: &mut View<'_>) -> Result<Removed, Trouble> {
     let Some(span) = &remove.span else {
         return Ok(Removed::default());
     };
-    let mut found = view.collect(span, None)?;
+    let mut found = view.collect(span, None, None)?;
     if remove.lease != 0 {
         found.retain(|_, record| {
             record.lease == remove.lease && record.lease_grant == remove.lease_grant

@@ -106,11 +106,13 @@ impl<'a> View<'a> {
         Ok(versions::get(reader, storage, vnode, key, self.when)?)
     }
 
-    /// The records of a span in this group, as the transaction sees them or as of a revision.
+    /// The records of a span in this group, as the transaction sees them or as of a revision; no more than the
+    /// first `enough`.
     pub(crate) fn collect(
         &self,
         span: &Span,
         at: Option<i64>,
+        enough: Option<usize>,
     ) -> Result<BTreeMap<Bytes, Record>, Trouble> {
         let mut found = BTreeMap::new();
         let at = match at.map(u64::try_from) {
@@ -148,15 +150,31 @@ impl<'a> View<'a> {
             .intersection(self.part.vnodes)
             .intersection(self.part.occupied);
         let range = (&span.start[..], &span.end[..]);
-        let mut scan = RangeScan::open(reader, storage, &vnodes, range, when, usize::MAX)?;
+        // What is written may remove as many of those that are found.
+        let enough = enough.unwrap_or(usize::MAX);
+        let wanted = enough.saturating_add(self.written.len());
+        let mut scan = RangeScan::open(reader, storage, &vnodes, range, when, wanted)?;
+        let mut last = None;
         while let Some((key, record)) = scan.next()? {
             if found.len() >= TXN_KEYS_MAX {
                 return Err(Trouble::problem(ProblemKind::TooManyKeys));
             }
+            let cut = found.len() + 1 == wanted;
+            last = cut.then(|| key.clone());
             found.insert(key, record);
+            if cut {
+                break;
+            }
         }
         if at.is_none() {
             self.overlay(span, &mut found);
+        }
+        if let Some(last) = last {
+            // Behind it there may be others before what is written.
+            found.retain(|key, _| *key <= last);
+        }
+        while found.len() > enough {
+            found.pop_last();
         }
         Ok(found)
     }
