@@ -331,3 +331,95 @@ fn keep_alive(lease: &str, mut clients: Vec<Client>, over: &AtomicBool) -> usize
     }
     gone
 }
+
+/// Hundreds of leases end at the same time, while a node is killed that leads a part of them: the keys of each at
+/// one revision, and nothing of those that are kept alive.
+#[test]
+fn many_end_at_once() {
+    const KEPT: usize = 20;
+    let mut cluster = Cluster::start(Options::nodes(3));
+    let mut client = cluster.client(2);
+    let mut watching = open(&cluster.address(2), "prefix=/many/");
+    let mut leases: Vec<String> = (0..KEPT).map(|_| grant(&mut client, 5)).collect();
+    let over = Arc::new(AtomicBool::new(false));
+    let keeper = {
+        let (over, kept) = (over.clone(), leases.clone());
+        let mut client = cluster.client(3);
+        std::thread::spawn(move || {
+            let mut lost = 0;
+            while !over.load(Ordering::Acquire) {
+                let answer = post(
+                    &mut client,
+                    "/v1/leases/keepalive",
+                    &json!({"leases": kept}),
+                );
+                if answer.status == 200 {
+                    let kept = answer.json();
+                    let kept = kept["leases"].as_array().expect("leases").clone();
+                    lost += kept.iter().filter(|lease| lease["ttl"] == json!(0)).count();
+                }
+                pause();
+            }
+            lost
+        })
+    };
+    leases.extend((KEPT..300).map(|_| grant(&mut client, 5)));
+    let owner = attach_to_all(&mut client, &leases);
+    cluster.kill(1);
+    let kept = owner.values().filter(|at| **at < KEPT).count();
+    wait_until("only what is kept alive is left", LIMIT, || {
+        kv::list(&mut client, "/many/").len() == kept
+    });
+    over.store(true, Ordering::Release);
+    assert_eq!(keeper.join().expect("the keeper"), 0, "none was lost");
+    cluster.revive(1);
+    let ends = ends_of(&mut watching, &owner, owner.len() - kept);
+    assert!(ends.keys().all(|at| *at >= KEPT));
+}
+
+/// Attaches keys to each lease; whose each is.
+fn attach_to_all(client: &mut Client, leases: &[String]) -> BTreeMap<String, usize> {
+    // Of one directory, which may be that of the lease's home; of two; and many.
+    let mut owner = BTreeMap::new();
+    for (at, lease) in leases.iter().enumerate() {
+        let keys: &[String] = &match at % 3 {
+            0 => vec![format!("/many/{at}/a")],
+            1 => vec![format!("/many/{at}/a"), format!("/many/{at}b/a")],
+            _ => (0..5).map(|n| format!("/many/{n}/{at}")).collect(),
+        };
+        let puts: Vec<Value> = keys
+            .iter()
+            .map(|key| json!({"put": {"key": key, "value": at, "lease": lease}}))
+            .collect();
+        let (status, done) = kv::txn(client, &json!({ "then": puts })).expect("an answer");
+        // One that ended meanwhile, because this took so long, has no keys.
+        assert!([200, 404].contains(&status), "{done}");
+        if status == 200 {
+            owner.extend(keys.iter().map(|key| (key.clone(), at)));
+        }
+    }
+    owner
+}
+
+/// When the keys of each lease went, and how many: each lease's at one revision.
+fn ends_of(
+    watching: &mut Watching,
+    owner: &BTreeMap<String, usize>,
+    total: usize,
+) -> BTreeMap<usize, (u64, usize)> {
+    let mut ends: BTreeMap<usize, (u64, usize)> = BTreeMap::new();
+    while ends.values().map(|(_, keys)| keys).sum::<usize>() < total {
+        let message = watching.expect();
+        let Some(changes) = message["changes"].as_array() else {
+            continue;
+        };
+        for change in changes.iter().filter(|change| change["type"] == "delete") {
+            let revision = message["revision"].as_u64().expect("a revision");
+            let at = owner[change["key"].as_str().expect("a key")];
+            let (first, keys) = ends.entry(at).or_insert((revision, 0));
+            assert_eq!(*first, revision, "lease {at} ended at two revisions");
+            *keys += 1;
+        }
+    }
+    ends
+}

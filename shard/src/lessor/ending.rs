@@ -26,7 +26,7 @@ use super::{Lessor, alone, operation, over, step};
 use crate::state::leases;
 
 /// Keys that one transaction removes.
-const KEYS_MAX: usize = 1000;
+pub(super) const KEYS_MAX: usize = 1000;
 
 impl Lessor {
     /// Ends a lease; nothing is to be done if it has gone already. May be begun anew at any step.
@@ -65,12 +65,12 @@ impl Lessor {
         }
     }
 
-    fn standing(&self, id: u64, grant: u64) -> Option<Lease> {
+    pub(super) fn standing(&self, id: u64, grant: u64) -> Option<Lease> {
         let lease = self.parts.published.leases().get(id);
         lease.filter(|lease| lease.grant == grant)
     }
 
-    fn keys_here(&self, id: u64) -> Result<(Vec<Bytes>, bool), Failure> {
+    pub(super) fn keys_here(&self, id: u64) -> Result<(Vec<Bytes>, bool), Failure> {
         let view = self.parts.group.view();
         let (engine, storage) = (view.engine(), view.storage());
         leases::attached(&**engine, storage, id, b"", KEYS_MAX)
@@ -123,7 +123,7 @@ impl Lessor {
         }
     }
 
-    async fn keys_there(
+    pub(super) async fn keys_there(
         &self,
         group: u32,
         id: u64,
@@ -144,7 +144,7 @@ impl Lessor {
 }
 
 /// Removes a key if it is attached to the lease still.
-fn remove(key: Bytes, lease: u64, lease_grant: u64) -> Operation {
+pub(super) fn remove(key: Bytes, lease: u64, lease_grant: u64) -> Operation {
     operation(Asked::Remove(Remove {
         span: Some(Span {
             start: key,
@@ -156,7 +156,7 @@ fn remove(key: Bytes, lease: u64, lease_grant: u64) -> Operation {
     }))
 }
 
-fn odd(done: &TxnDone) -> Failure {
+pub(super) fn odd(done: &TxnDone) -> Failure {
     Failure::Unavailable {
         reason: format!("a lease cannot end yet: {:?}", done.problem),
         unknown: true,

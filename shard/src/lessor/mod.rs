@@ -17,6 +17,7 @@
 mod calls;
 mod ending;
 mod reign;
+mod together;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -29,7 +30,7 @@ use caucus_api::shard::operation::Operation as Asked;
 use caucus_api::shard::{LeaseStep, Operation, Txn};
 use caucus_raft::{Group, Leadership};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 pub(crate) use self::calls::LeaseJob;
 use self::reign::{Due, Reign};
@@ -37,9 +38,10 @@ use crate::driver::Driver;
 use crate::metrics::{self, Meters};
 use crate::state::Published;
 
-/// Leases of a group that end at the same time: so many that an entry carries a good number, so few that
-/// other writes don't wait behind them.
-const ENDINGS_MAX: usize = 64;
+/// Endings of a group that are under way at the same time, each of many leases.
+const TOGETHER_MAX: usize = 4;
+/// Leases of a group that end alone at the same time.
+const ALONE_MAX: usize = 64;
 /// Checkpoints of a group that are under way at the same time.
 const CHECKPOINTS_MAX: usize = 256;
 /// Between two attempts to do what failed.
@@ -66,7 +68,9 @@ struct Parts {
     reign: Mutex<Option<Reign>>,
     /// Changes whenever something of a lease that was under way has ended.
     settled: watch::Sender<u64>,
-    endings: Arc<Semaphore>,
+    expired: Mutex<together::Queue>,
+    together: Arc<Semaphore>,
+    alone: Arc<Semaphore>,
     checkpoints: Arc<Semaphore>,
 }
 
@@ -87,7 +91,9 @@ impl Lessor {
                 meters,
                 reign: Mutex::default(),
                 settled: watch::channel(0).0,
-                endings: Arc::new(Semaphore::new(ENDINGS_MAX)),
+                expired: Mutex::default(),
+                together: Arc::new(Semaphore::new(TOGETHER_MAX)),
+                alone: Arc::new(Semaphore::new(ALONE_MAX)),
                 checkpoints: Arc::new(Semaphore::new(CHECKPOINTS_MAX)),
             }),
         }
@@ -151,19 +157,17 @@ impl Lessor {
         let reign = guard.as_mut()?;
         let now = Instant::now();
         reign.hear(self.parts.published.leases().news(), now);
+        let mut over = Vec::new();
         while let Some((id, due)) = reign.next_due(now) {
             match due {
                 Due::Checkpoint { grant, rest } => {
                     let this = self.clone();
                     tokio::spawn(async move { this.checkpoint(term, id, grant, rest).await });
                 }
-                Due::End { grant } => {
-                    self.parts.meters.leases_expired.increment(1);
-                    let this = self.clone();
-                    tokio::spawn(async move { this.end_expired(term, id, grant).await });
-                }
+                Due::End { grant } => over.push((id, grant)),
             }
         }
+        self.end_soon(term, over);
         self.count(reign.len());
         reign.next_at()
     }
@@ -184,30 +188,6 @@ impl Lessor {
             .is_ok_and(|done| done.problem.is_none())
             .then_some(rest);
         self.with(term, |reign| reign.checkpointed(id, grant, recorded));
-        self.settle();
-    }
-
-    /// Ends a lease whose time is over, however often that takes.
-    async fn end_expired(&self, term: u64, id: u64, grant: u64) {
-        let Ok(_place) = self.parts.endings.acquire().await else {
-            return;
-        };
-        let mut again = AGAIN_AFTER;
-        while self.with(term, |_| ()).is_some() {
-            match self.end(term, id, grant, Instant::now() + STEP_WAIT).await {
-                Ok(()) => break,
-                Err(failure) => {
-                    tracing::debug!(
-                        group = self.parts.group.id(),
-                        id,
-                        ?failure,
-                        "a lease ends later"
-                    );
-                }
-            }
-            sleep(again).await;
-            again = (2 * again).min(STEP_WAIT);
-        }
         self.settle();
     }
 
