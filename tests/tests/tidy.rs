@@ -10,7 +10,7 @@ const README_LINES_MAX: usize = 300;
 
 /// Whom each crate may use, of those in this repository. Arrows go one way: pure rooms know nobody, the
 /// three services know each other only through `api`.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("caucus-ring", &[]),
     ("caucus-engine", &[]),
     ("caucus-peer", &[]),
@@ -28,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ),
     ("caucus-etcd", &[]),
     ("caucus-sdk", &[]),
+    ("caucus-history", &[]),
     ("caucus-router", &["api", "client", "etcd", "peer", "ring"]),
     (
         "caucus",
@@ -52,6 +53,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "client",
             "engine",
             "etcd",
+            "history",
             "peer",
             "placement",
             "raft",
