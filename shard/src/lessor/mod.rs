@@ -38,8 +38,8 @@ use crate::driver::Driver;
 use crate::metrics::{self, Meters};
 use crate::state::Published;
 
-/// Endings of a group that are under way at the same time, each of many leases.
-const TOGETHER_MAX: usize = 4;
+/// Endings of a group that are under way at the same time, each of many leases: other writes come between them.
+const ENDINGS_MAX: usize = 1;
 /// Leases of a group that end alone at the same time.
 const ALONE_MAX: usize = 64;
 /// Checkpoints of a group that are under way at the same time.
@@ -92,7 +92,7 @@ impl Lessor {
                 reign: Mutex::default(),
                 settled: watch::channel(0).0,
                 expired: Mutex::default(),
-                together: Arc::new(Semaphore::new(TOGETHER_MAX)),
+                together: Arc::new(Semaphore::new(ENDINGS_MAX)),
                 alone: Arc::new(Semaphore::new(ALONE_MAX)),
                 checkpoints: Arc::new(Semaphore::new(CHECKPOINTS_MAX)),
             }),

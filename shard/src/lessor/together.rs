@@ -2,11 +2,11 @@
 //! for all of them.
 //!
 //! ```text
-//!  due ─▶ queue ─▶ a few that take what has gathered ─┬─ keys here alone: one transaction for all of them
+//!  due ─▶ queue ─▶ one that takes what has gathered  ─┬─ keys here alone: one transaction for all of them
 //!                                                     └─ else BEGIN ▸ CLOSE each group ▸ read ▸ remove ▸ END
 //! ```
 //!
-//! While the few are busy more gather, so a log that is slow gets fewer and larger entries. What can't be done
+//! While that one is busy more gather, so a log that is slow gets fewer and larger entries. What can't be done
 //! together, because something has changed meanwhile or there are too many keys, is done for each alone afterwards:
 //! what is here may fail at any step. All keys of a lease still vanish at one revision.
 
@@ -25,7 +25,7 @@ use super::ending::{KEYS_MAX, remove};
 use super::{AGAIN_AFTER, Lessor, STEP_WAIT, operation, step};
 
 /// So many that an entry carries a good number, so few that other writes don't wait long behind one.
-const TOGETHER_MAX: usize = 64;
+const TOGETHER_MAX: usize = 56;
 /// Those who end with one that can't end, for its keys are in a group without a leader, wait no longer for it.
 const TOGETHER_WAIT: Duration = Duration::from_secs(2);
 

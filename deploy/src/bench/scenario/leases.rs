@@ -26,6 +26,8 @@ const TTL_S: u64 = 30;
 const ENDING: usize = 10_000;
 /// Of those: long enough to grant all of them before the first ends.
 const ENDING_TTL_S: u64 = 15;
+/// How often it is looked how many are left: it is a load too.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Keepalives go out in portions so far apart.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -235,6 +237,6 @@ async fn count(channel: Channel, left: Arc<AtomicU64>) {
             let count = u64::try_from(found.into_inner().count).unwrap_or(0);
             left.store(count, Ordering::Relaxed);
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
