@@ -138,7 +138,7 @@ impl<'s> Client<'s> {
         let number = self.scene.value();
         let name = format!("op-{number}");
         // Some have no name, and so an outcome that nobody knows when an answer is lost.
-        let named = number % 3 > 0 && steps.iter().any(|step| step[0] != "r");
+        let named = !number.is_multiple_of(3) && steps.iter().any(|step| step[0] != "r");
         let mut begin = self.line(Type::Invoke, Value::from(steps.clone()));
         begin.compares = compares.clone();
         begin.idem = named.then(|| name.clone());
