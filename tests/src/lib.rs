@@ -11,6 +11,7 @@
 //! | `load` | writers that know exactly what the cluster owes them |
 //! | `metrics` | what `/metrics` says |
 //! | `packages` | the machine's package database as records |
+//! | `random` | numbers that are the same in each run |
 //! | `wait` | waiting for conditions |
 //! | `watch` | watching over `http`, and coming back |
 //! | `sources` | the repository's own files, for `tidy` |
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod packages;
 pub mod ports;
 pub mod process;
+pub mod random;
 pub mod sources;
 pub mod wait;
 pub mod watch;

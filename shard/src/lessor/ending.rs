@@ -18,11 +18,11 @@ use caucus_api::shard::problem::Kind as ProblemKind;
 use caucus_api::shard::reply::Body;
 use caucus_api::shard::request::Body as Ask;
 use caucus_api::shard::{
-    AttachedKey, AttachedTo, Lease, LeaseCall, Operation, Remove, Span, Txn, TxnDone,
+    AttachedKey, AttachedTo, Lease, LeaseCall, Operation, Remove, Span, TxnDone,
 };
 use tokio::time::Instant;
 
-use super::{Lessor, alone, operation, over, step};
+use super::{Lessor, all, alone, lease_step, operation, over, step};
 use crate::state::leases;
 
 /// Keys that one transaction removes.
@@ -49,11 +49,7 @@ impl Lessor {
                 true => alone(step(Kind::Begin, id, grant)),
                 false => {
                     let removed = keys.into_iter().map(|key| remove(key, id, grant));
-                    let dropped = operation(Asked::Lease(step(Kind::Drop, id, grant)));
-                    Txn {
-                        then: removed.chain([dropped]).collect(),
-                        ..Txn::default()
-                    }
+                    all(removed.chain([lease_step(Kind::Drop, id, grant)]).collect())
                 }
             };
             let done = self.parts.driver.own(next, term, deadline).await?;
@@ -88,10 +84,7 @@ impl Lessor {
         let driver = &self.parts.driver;
         for group in &lease.groups {
             let close = alone(step(Kind::Close, id, lease.grant));
-            let done = driver.own_there(*group, close, deadline).await?;
-            if done.problem.is_some() {
-                return Err(odd(&done));
-            }
+            did(&driver.own_there(*group, close, deadline).await?)?;
         }
         loop {
             let mut keys = Vec::new();
@@ -106,14 +99,7 @@ impl Lessor {
                 break;
             }
             let removed = keys.into_iter().map(|key| remove(key.key, id, lease.grant));
-            let tree = Txn {
-                then: removed.collect(),
-                ..Txn::default()
-            };
-            let done = driver.anywhere(tree, deadline).await?;
-            if done.problem.is_some() {
-                return Err(odd(&done));
-            }
+            did(&driver.anywhere(all(removed.collect()), deadline).await?)?;
         }
         let end = alone(step(Kind::End, id, lease.grant));
         let done = driver.own(end, term, deadline).await?;
@@ -156,7 +142,15 @@ pub(super) fn remove(key: Bytes, lease: u64, lease_grant: u64) -> Operation {
     }))
 }
 
-pub(super) fn odd(done: &TxnDone) -> Failure {
+/// A step that was refused for one lease was for all that it is about.
+pub(super) fn did(done: &TxnDone) -> Result<(), Failure> {
+    match done.problem {
+        None => Ok(()),
+        Some(_) => Err(odd(done)),
+    }
+}
+
+fn odd(done: &TxnDone) -> Failure {
     Failure::Unavailable {
         reason: format!("a lease cannot end yet: {:?}", done.problem),
         unknown: true,

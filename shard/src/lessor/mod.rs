@@ -224,10 +224,19 @@ fn step(kind: Kind, id: u64, grant: u64) -> LeaseStep {
 
 /// A transaction of nothing but a step.
 fn alone(step: LeaseStep) -> Txn {
+    all(vec![operation(Asked::Lease(step))])
+}
+
+/// A transaction of these operations, whatever there is.
+fn all(operations: Vec<Operation>) -> Txn {
     Txn {
-        then: vec![operation(Asked::Lease(step))],
+        then: operations,
         ..Txn::default()
     }
+}
+
+fn lease_step(kind: Kind, id: u64, grant: u64) -> Operation {
+    operation(Asked::Lease(step(kind, id, grant)))
 }
 
 fn operation(operation: Asked) -> Operation {

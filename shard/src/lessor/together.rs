@@ -16,13 +16,12 @@ use std::time::Duration;
 
 use caucus_api::Failure;
 use caucus_api::shard::lease_step::Kind;
-use caucus_api::shard::operation::Operation as Asked;
-use caucus_api::shard::{Lease, Operation, Txn, TxnDone};
+use caucus_api::shard::{Lease, Operation};
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep};
 
-use super::ending::{KEYS_MAX, remove};
-use super::{AGAIN_AFTER, Lessor, STEP_WAIT, operation, step};
+use super::ending::{KEYS_MAX, did, remove};
+use super::{AGAIN_AFTER, Lessor, STEP_WAIT, all, lease_step};
 
 /// So many that an entry carries a good number, so few that other writes don't wait long behind one.
 const TOGETHER_MAX: usize = 56;
@@ -218,24 +217,5 @@ impl Lessor {
             removes.extend(keys.map(|key| remove(key.key, id, lease.grant)));
         }
         Ok(removes)
-    }
-}
-
-fn lease_step(kind: Kind, id: u64, grant: u64) -> Operation {
-    operation(Asked::Lease(step(kind, id, grant)))
-}
-
-fn all(operations: Vec<Operation>) -> Txn {
-    Txn {
-        then: operations,
-        ..Txn::default()
-    }
-}
-
-/// A step that was refused for one of them was for all.
-fn did(done: &TxnDone) -> Result<(), Failure> {
-    match done.problem {
-        None => Ok(()),
-        Some(_) => Err(super::ending::odd(done)),
     }
 }

@@ -9,8 +9,8 @@ use caucus_api::shard::reply::Body as Answer;
 use caucus_api::shard::request::Body;
 use caucus_api::shard::write::Action;
 use caucus_api::shard::{
-    Change, Compact, Compare, Get, Operation, Participant, Place, Prepare, Put, RangeRead, Reply,
-    Request, Span, Txn, TxnDone, Write, change,
+    Change, Compact, Compare, Get, Operation, Participant, Place, Prepare, Put, RangeRead, Ranged,
+    Reply, Request, Span, Txn, TxnDone, Write, change,
 };
 use prost::Message;
 
@@ -126,16 +126,19 @@ fn text(value: &'static str) -> Option<Bytes> {
     Some(Bytes::from_static(value.as_bytes()))
 }
 
+/// What a transaction's reads found.
+fn ranged(done: &TxnDone) -> impl Iterator<Item = &Ranged> {
+    let answers = done.answers.iter();
+    answers.filter_map(|answer| match &answer.answer {
+        Some(Did::Ranged(ranged)) => Some(ranged),
+        _ => None,
+    })
+}
+
 /// The values that a transaction read.
 fn values(done: &TxnDone) -> Vec<Vec<Bytes>> {
-    let ranged = done
-        .answers
-        .iter()
-        .filter_map(|answer| match &answer.answer {
-            Some(Did::Ranged(ranged)) => Some(ranged),
-            _ => None,
-        });
-    let records = ranged.map(|ranged| ranged.items.iter().filter_map(|item| item.record.clone()));
+    let records =
+        ranged(done).map(|ranged| ranged.items.iter().filter_map(|item| item.record.clone()));
     records
         .map(|records| records.map(|record| record.value).collect())
         .collect()
@@ -224,14 +227,7 @@ async fn the_first_keys_of_a_span_without_the_rest() {
         ..Txn::default()
     };
     let answer = done(cluster.ask(ask(txn)).await);
-    let ranged = answer
-        .answers
-        .iter()
-        .filter_map(|answer| match &answer.answer {
-            Some(Did::Ranged(ranged)) => Some(ranged),
-            _ => None,
-        });
-    let ranged: Vec<_> = ranged.collect();
+    let ranged: Vec<&Ranged> = ranged(&answer).collect();
     let names = |at: usize| ranged[at].items.iter().map(|item| item.key.clone());
     assert!(names(0).eq([0, 2, 4].map(key)));
     assert!(names(1).eq([4, 5, 6].map(key)), "{:?}", ranged[1]);

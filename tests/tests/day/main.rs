@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use caucus_tests::random::Random;
 use caucus_tests::wait::{Stopwatch, pause, wait_for};
 use caucus_tests::{Cluster, Options};
 
@@ -18,19 +19,6 @@ const DAY: Duration = Duration::from_secs(120);
 const WHOLE: Duration = Duration::from_secs(3);
 /// Without the node it goes on for so long.
 const WITHOUT: Duration = Duration::from_secs(4);
-
-/// Numbers that are the same in each run (xorshift64*; Vigna, "An experimental exploration of Marsaglia's xorshift
-/// generators, scrambled", 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-}
 
 /// Lets time pass in which others work.
 fn go_on_for(time: Duration) {
@@ -108,7 +96,7 @@ fn a_day_of_primitives_while_nodes_are_killed() {
 
 /// Kills one node after the other, and lets it come back; how often.
 fn kill_at_random(cluster: &mut Cluster) -> usize {
-    let mut random = Random(0x5eed_0f0d_a15a_daca);
+    let mut random = Random::new(0x5eed_0f0d_a15a_daca);
     let begun = Stopwatch::start();
     let mut kills = 0;
     while begun.elapsed() < DAY {

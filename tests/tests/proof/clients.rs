@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use caucus_history::history::{Line, Process, Type};
 use caucus_history::record::line;
 use caucus_tests::http;
+use caucus_tests::random::Random;
 use caucus_tests::wait::pause;
 use serde_json::{Value, json};
 
-use crate::{Random, Scene};
+use crate::Scene;
 
 /// In as many groups as that makes.
 const DIRECTORIES: u64 = 6;
@@ -35,7 +36,7 @@ enum Ended {
 
 pub(super) fn play(scene: &Scene, seed: u64, number: u64) {
     let mut client = Client::new(scene, number as usize);
-    let mut random = Random::new(seed, number);
+    let mut random = Random::nth(seed, number);
     while !scene.is_over() {
         client.act(&mut random);
     }

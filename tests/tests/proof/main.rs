@@ -62,24 +62,6 @@ impl Scene {
     }
 }
 
-/// Numbers that are the same in each run (xorshift64*; Vigna, "An experimental exploration of Marsaglia's xorshift
-/// generators, scrambled", 2014).
-struct Random(u64);
-
-impl Random {
-    /// The `n`th of a seed.
-    fn new(seed: u64, n: u64) -> Random {
-        Random(seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-}
-
 fn run(seed: u64, faults: &[Fault]) {
     let mut cluster = Cluster::start(Options::nodes(3));
     let scene = Arc::new(Scene {

@@ -2,11 +2,12 @@
 
 use caucus_history::history::Type;
 use caucus_tests::Cluster;
+use caucus_tests::random::Random;
 use caucus_tests::wait::wait_until;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::{LIMIT, Random, Scene};
+use crate::{LIMIT, Scene};
 
 /// Answers between two faults: the cluster is whole then.
 const WHOLE: usize = 150;
@@ -42,7 +43,7 @@ pub(super) fn play(
     faults: &[Fault],
     answered: &dyn Fn() -> usize,
 ) {
-    let mut random = Random::new(seed, 1000);
+    let mut random = Random::nth(seed, 1000);
     let go_on = |what: &str, more: usize| {
         let goal = answered() + more;
         wait_until(what, LIMIT, || answered() >= goal);
