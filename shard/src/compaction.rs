@@ -12,7 +12,7 @@ use caucus_api::Failure;
 use caucus_api::shard::command::Command as Kind;
 use caucus_api::shard::{Command, Compact};
 use caucus_engine::{Direction, Error, Space, WriteBatch, keys};
-use caucus_raft::{Group, ProposeError};
+use caucus_raft::{Group, ProposeError, aside};
 use prost::Message;
 
 use crate::metrics::Meters;
@@ -93,7 +93,7 @@ impl Compaction {
             let (group, published) = (self.group.clone(), self.published.clone());
             let start = from.clone();
             let step = move || remove(&group, &published, storage, &start, upto);
-            let stepped = tokio::task::spawn_blocking(step).await;
+            let stepped = aside(self.group.view().engine().as_ref(), step).await;
             let Ok(stepped) = stepped else { return Ok(()) };
             let (removed, next) = stepped?;
             self.meters.compacted.increment(removed);

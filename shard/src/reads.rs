@@ -13,7 +13,7 @@ use caucus_api::shard::{
 };
 use caucus_api::{Failure, ReplyTo, limits};
 use caucus_engine::keys;
-use caucus_raft::{ConfirmError, Group};
+use caucus_raft::{ConfirmError, Group, aside};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -174,7 +174,9 @@ impl Reads {
                     let _permit = permit;
                     this.serve(job, storage)
                 };
-                tokio::task::spawn_blocking(serve).await.unwrap_or(None)
+                aside(self.group.view().engine().as_ref(), serve)
+                    .await
+                    .unwrap_or(None)
             };
             let Some(stopped) = served else { return };
             job = stopped.job;

@@ -10,7 +10,7 @@ const README_LINES_MAX: usize = 300;
 
 /// Whom each crate may use, of those in this repository. Arrows go one way: pure rooms know nobody, the
 /// three services know each other only through `api`.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("caucus-ring", &[]),
     ("caucus-engine", &[]),
     ("caucus-peer", &[]),
@@ -31,12 +31,42 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("caucus-history", &[]),
     ("caucus-router", &["api", "client", "etcd", "peer", "ring"]),
     (
+        "caucus-node",
+        &[
+            "api",
+            "client",
+            "engine",
+            "peer",
+            "placement",
+            "raft",
+            "ring",
+            "router",
+            "shard",
+        ],
+    ),
+    (
+        "caucus-sim",
+        &[
+            "api",
+            "engine",
+            "history",
+            "node",
+            "peer",
+            "placement",
+            "raft",
+            "ring",
+            "router",
+            "shard",
+        ],
+    ),
+    (
         "caucus",
         &[
             "api",
             "client",
             "engine",
             "etcd",
+            "node",
             "peer",
             "placement",
             "raft",

@@ -1,21 +1,10 @@
-//! A node: its data directory, its two ports and the roles of its configuration.
+//! A node's process: its data directory, its two ports, its metrics, and the node itself
+//! ([`caucus_node`]) with the roles of its configuration.
 //!
-//! ```text
-//!  client port ─▶ router ─▶ NodeLinks ─▶ (here) Shard, (elsewhere) peer port
-//!  peer port ─▶ Dispatch ─▶ raft Inbox | shard Server | Placement
-//!  Host: the replicas of all groups, one engine under them
-//! ```
-//!
-//! Order at start: data directory, ports, engine, placement replica (if it has one), registration, map,
-//! data groups, router. The end is the reverse.
+//! Order at start: data directory, ports, engine, registration, roles. The end is the reverse.
 
-mod directory;
-mod dispatch;
 mod facts;
 pub(crate) mod fail_points;
-mod others;
-mod placement;
-mod reports;
 mod storage;
 mod telemetry;
 
@@ -23,42 +12,21 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caucus_api::Groups;
-use caucus_api::placement::request::Body as Ask;
-use caucus_api::placement::response::Body as Answer;
-use caucus_api::placement::{Register, Registered};
-use caucus_client::{
-    LinksOptions, MapFollower, MapFollowerOptions, Maps, NodeLinks, PlacementClient,
-    PlacementError, PlacementOptions,
-};
-use caucus_engine::Engine;
-use caucus_peer::{Hello, PROTOCOL_VERSION, Peers, PeersOptions, ServerOptions, TcpNet};
-use caucus_placement::Placement;
-use caucus_raft::{Host, HostError, HostParts};
+use caucus_node::{Node, Parts, Roles, Serving, Settings, Surroundings};
+use caucus_peer::TcpNet;
+use caucus_placement::{Bootstrap, Voter};
 use caucus_ring::NodeId;
 use caucus_router::etcd::EtcdOptions;
 use caucus_router::http::{Here, HttpOptions, serve};
 use caucus_router::recipes::services;
-use caucus_router::{Retention, Router, RouterOptions};
-use caucus_shard::{Server, Shard, ShardParts};
+use caucus_router::{Retention, RouterOptions};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use self::directory::AddressBook;
-use self::dispatch::Dispatch;
 use self::facts::Facts;
-use self::others::Others;
-use self::placement::{Oracle, ask_own};
 use crate::config::{Checked, Role};
 use crate::identity::{self, DataDir};
 use crate::listen::{self, listen};
-
-/// Links that other nodes may have open to this one.
-const PEER_LINKS_MAX: usize = 4096;
-/// One attempt to register; it is repeated until the placement group answers.
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a node ended, or didn't start.
 #[derive(Debug, thiserror::Error)]
@@ -72,13 +40,10 @@ pub(crate) enum NodeError {
     /// Its storage can't be opened.
     #[error("cannot open the storage: {0}")]
     Storage(#[from] caucus_engine::Error),
-    /// Its replica of the placement group can't run.
+    /// The node itself.
     #[error(transparent)]
-    Host(#[from] HostError),
-    /// The cluster doesn't take it as it is.
-    #[error("the cluster refuses this node: {0}")]
-    Refused(String),
-    /// The system gave no random bytes, or no metrics recorder.
+    Node(#[from] caucus_node::Error),
+    /// No metrics recorder, or a fail point that isn't there.
     #[error("cannot start: {0}")]
     System(String),
 }
@@ -88,25 +53,11 @@ impl NodeError {
     pub(crate) fn is_setup(&self) -> bool {
         match self {
             NodeError::DataDir(error) => error.is_setup(),
-            NodeError::Listen(_) | NodeError::Refused(_) => true,
+            NodeError::Listen(_) | NodeError::Node(caucus_node::Error::Refused(_)) => true,
             NodeError::Storage(error) => matches!(error, caucus_engine::Error::Format { .. }),
-            NodeError::Host(_) | NodeError::System(_) => false,
+            NodeError::Node(_) | NodeError::System(_) => false,
         }
     }
-}
-
-/// What all parts of a node share.
-struct Base {
-    config: Checked,
-    shutdown: CancellationToken,
-    tasks: TaskTracker,
-    engine: Arc<dyn Engine>,
-    peers: Arc<Peers>,
-    book: Arc<AddressBook>,
-    host: Arc<Host>,
-    dispatch: Arc<Dispatch>,
-    placement: Option<Arc<Placement>>,
-    client: PlacementClient,
 }
 
 /// Runs the node until `shutdown`.
@@ -115,238 +66,127 @@ pub(crate) async fn run(config: Checked, shutdown: CancellationToken) -> Result<
     let client_port = listen("listen.client", config.listen.client).await?;
     let peer_port = listen("listen.peer", config.listen.peer).await?;
     let telemetry = telemetry::install().map_err(NodeError::System)?;
-    let base = start_base(config, shutdown, &data_dir, peer_port).await?;
-    let joined = tokio::select! {
-        joined = register(&base, &mut data_dir) => Some(joined?),
-        () = base.shutdown.cancelled() => None,
-    };
-    if let Some(node) = joined {
-        fail_points::arm(node).map_err(NodeError::System)?;
-        serve_roles(&base, node, client_port, telemetry).await?;
-    }
-    base.shutdown.cancel();
-    if let Some(placement) = &base.placement {
-        placement.stopped().await;
-    }
-    base.host.shutdown().await;
-    base.peers.close().await;
-    base.tasks.close();
-    base.tasks.wait().await;
-    Ok(())
-}
-
-async fn start_base(
-    config: Checked,
-    shutdown: CancellationToken,
-    data_dir: &DataDir,
-    peer_port: TcpListener,
-) -> Result<Base, NodeError> {
-    let engine = storage::open(&config, data_dir)?;
-    let known = data_dir.node().or_else(|| config.node_id());
-    let hello = Hello {
-        protocol_version: PROTOCOL_VERSION,
-        cluster_name: config.cluster.name.clone(),
-        node: known.map_or(0, NonZeroU32::get),
-        ..Hello::default()
-    };
+    let engine = storage::open(&config, &data_dir)?;
     let bind = config.listen.peer.ip();
     let net = TcpNet {
         bind: (!bind.is_unspecified()).then_some(bind),
     };
-    let peers = Peers::new(Arc::new(net), hello, PeersOptions::default());
-    if let Some(id) = data_dir.cluster_id() {
-        peers.set_cluster_id(id.into());
-    }
-    let book = Arc::new(AddressBook::new(&config.cluster.initial_placement));
-    let host = Host::open(HostParts {
-        engine: engine.clone(),
-        peers: peers.clone(),
-        directory: book.clone(),
-        options: storage::raft_options(&config),
-        marks: storage::marks(&config),
-    })?;
-    let client = PlacementClient::new(
-        peers.clone(),
-        PlacementOptions::default(),
-        config.placement_addresses(),
-    );
-    let dispatch = Arc::new(Dispatch::new(host.inbox(), peers.clone(), client.clone()));
-    let tasks = TaskTracker::new();
-    let options = ServerOptions {
-        cluster_name: config.cluster.name.clone(),
-        links_max: PEER_LINKS_MAX,
-    };
-    tasks.spawn(caucus_peer::serve(
-        peer_port,
-        options,
-        dispatch.clone(),
-        shutdown.clone(),
-    ));
-    let placement = match (config.has(Role::Placement), known) {
-        (true, Some(node)) => Some(placement::start(&config, node.get(), &host, &shutdown).await?),
-        (true, None) | (false, _) => None,
-    };
-    if let Some(placement) = &placement {
-        dispatch.set_placement(placement.clone());
-    }
-    Ok(Base {
-        config,
-        shutdown,
-        tasks,
-        engine,
-        peers,
-        book,
-        host,
-        dispatch,
-        placement,
-        client,
-    })
-}
-
-/// Makes this node known to the cluster; tries until the placement group answers.
-async fn register(base: &Base, data_dir: &mut DataDir) -> Result<NodeId, NodeError> {
-    let config = &base.config;
     let known = data_dir.node().or_else(|| config.node_id());
-    let question = Register {
-        node: known.map_or(0, NonZeroU32::get),
+    let node = Node::start(Parts {
+        settings: settings(&config, known),
+        engine: engine.clone(),
+        marks: storage::marks(&config),
+        cluster_id: data_dir.cluster_id().map(Into::into),
         storage_id: data_dir.storage_id().into(),
-        peer_addr: config.advertise_peer(),
-        client_addr: config.advertise_client(),
-        zone: config.node.zone.clone(),
-        shard: config.has(Role::Shard),
-        router: config.has(Role::Router),
-        placement: config.has(Role::Placement),
+        net: Arc::new(net),
+        listener: Box::new(peer_port),
+        surroundings: surroundings(),
+        shutdown: shutdown.clone(),
+    })
+    .await?;
+    let joined = tokio::select! {
+        joined = node.register() => Some(joined?),
+        () = shutdown.cancelled() => None,
     };
-    loop {
-        let deadline = Instant::now() + REGISTER_TIMEOUT;
-        match base
-            .client
-            .ask(Ask::Register(question.clone()), deadline)
-            .await
-        {
-            Ok(Answer::Registered(registered)) => {
-                let node = remember(data_dir, &registered)?;
-                base.peers.set_cluster_id(registered.cluster_id);
-                return Ok(node);
-            }
-            Ok(_) => tracing::warn!("the placement group answered another question"),
-            Err(PlacementError::Refused(reason)) => return Err(NodeError::Refused(reason)),
-            Err(error) => tracing::info!(%error, "waiting for the placement group"),
-        }
-    }
-}
-
-fn remember(data_dir: &mut DataDir, registered: &Registered) -> Result<NodeId, NodeError> {
-    let node = NonZeroU32::new(registered.node)
-        .ok_or_else(|| NodeError::Refused("it was given no number".to_owned()))?;
-    data_dir.remember(node, &registered.cluster_id)?;
-    Ok(NodeId(node.get()))
-}
-
-/// Runs the roles of the node until the shutdown, and ends them in order.
-async fn serve_roles(
-    base: &Base,
-    node: NodeId,
-    client_port: TcpListener,
-    telemetry: telemetry::Telemetry,
-) -> Result<(), NodeError> {
-    let maps = Maps::default();
-    let follower = MapFollower::new(
-        base.client.clone(),
-        MapFollowerOptions::default(),
-        maps.clone(),
-    );
-    base.tasks.spawn(follower.run(base.shutdown.clone()));
-    base.tasks.spawn(
-        base.book
-            .clone()
-            .follow(maps.subscribe(), base.shutdown.clone()),
-    );
-    let others = Arc::new(Others::default());
-    let shard = base
-        .config
-        .has(Role::Shard)
-        .then(|| start_shard(base, node, &maps, others.clone()));
-    let reporter = reports::Reporter {
-        node,
-        client: base.client.clone(),
-        own: base.placement.clone(),
-        shard: shard.clone(),
-        engine: base.engine.clone(),
-    };
-    base.tasks.spawn(reporter.run(base.shutdown.clone()));
-    let router = start_router(base, node, maps, shard.clone())?;
-    others.set(Some(router.clone()));
-    compact_by_itself(base, node, &router);
-    if base.config.has(Role::Router) {
-        let checks = services::check::run(router.clone(), base.shutdown.clone());
-        base.tasks.spawn(checks);
-        let options = HttpOptions {
-            connections_max: base.config.http.connections_max,
-            header_read_timeout: Duration::from_millis(base.config.http.header_timeout_ms),
-            body_timeout: Duration::from_millis(base.config.http.body_timeout_ms),
-            shutdown_grace: base.config.shutdown_timeout(),
-            etcd: EtcdOptions {
-                txn_operations_max: base.config.etcd.txn_operations_max,
-                ..EtcdOptions::default()
-            },
-            ..HttpOptions::default()
-        };
+    let mut serving = None;
+    if let Some((number, cluster_id)) = joined {
+        let number = NonZeroU32::new(number.0).expect("a node has a number");
+        data_dir.remember(number, &cluster_id)?;
+        let number = NodeId(number.get());
+        fail_points::arm(number).map_err(NodeError::System)?;
+        let roles = node.serve(number)?;
         let here = Here {
             metrics_text: telemetry.text(),
-            node: Arc::new(Facts::new(node, base.engine.clone())),
+            node: Arc::new(Facts::new(number, engine)),
         };
-        serve(client_port, router, options, here, base.shutdown.clone()).await;
-    } else {
-        base.shutdown.cancelled().await;
+        take_clients(&config, &roles, client_port, here, &shutdown).await;
+        serving = Some(roles);
     }
-    others.set(None);
-    if let Some(shard) = shard {
-        shard.ended().await;
-    }
+    node.stop(serving).await;
     Ok(())
 }
 
-/// Compacts as the configuration says.
-fn compact_by_itself(base: &Base, node: NodeId, router: &Router) {
-    let keeps = Retention {
-        revisions: base.config.history.keep_revisions,
-        age: Duration::from_secs(base.config.history.keep_seconds),
+/// Serves the client port, if the node is a router, until the shutdown.
+async fn take_clients(
+    config: &Checked,
+    roles: &Serving,
+    client_port: TcpListener,
+    here: Here,
+    shutdown: &CancellationToken,
+) {
+    if !config.has(Role::Router) {
+        return shutdown.cancelled().await;
+    }
+    let router = roles.router.clone();
+    let checks = tokio::spawn(services::check::run(router.clone(), shutdown.clone()));
+    let options = HttpOptions {
+        connections_max: config.http.connections_max,
+        header_read_timeout: Duration::from_millis(config.http.header_timeout_ms),
+        body_timeout: Duration::from_millis(config.http.body_timeout_ms),
+        shutdown_grace: config.shutdown_timeout(),
+        etcd: EtcdOptions {
+            txn_operations_max: config.etcd.txn_operations_max,
+            ..EtcdOptions::default()
+        },
+        ..HttpOptions::default()
     };
-    if keeps.is_on() {
-        let (router, shutdown) = (router.clone(), base.shutdown.clone());
-        base.tasks.spawn(async move {
-            shutdown
-                .run_until_cancelled(router.compact_by(keeps, node))
-                .await;
-        });
+    serve(client_port, router, options, here, shutdown.clone()).await;
+    if let Err(error) = checks.await {
+        tracing::warn!(%error, "the health checks did not end cleanly");
     }
 }
 
-fn start_shard(base: &Base, node: NodeId, maps: &Maps, others: Arc<Others>) -> Shard {
-    let oracle = Arc::new(Oracle {
-        own: base.placement.clone(),
-        client: base.client.clone(),
-    });
-    let shard = Shard::start(ShardParts {
+fn settings(config: &Checked, node: Option<NonZeroU32>) -> Settings {
+    let members = config.cluster.initial_placement.iter();
+    let voter = |member: &crate::config::PlacementMember| Voter {
+        replica: u64::from(member.id),
+        node: member.id,
+        peer_addr: member.peer.clone(),
+    };
+    Settings {
+        cluster_name: config.cluster.name.clone(),
         node,
-        host: base.host.clone(),
-        engine: base.engine.clone(),
-        revisions: oracle.clone(),
-        others,
-        activations: oracle,
-        clock: Arc::new(unix_ms),
-        maps: maps.subscribe(),
-        options: caucus_shard::Options {
-            idempotency_window: Duration::from_secs(base.config.idempotency.window_seconds),
-            idempotency_keys_max: base.config.idempotency.keys_max,
+        roles: Roles {
+            shard: config.has(Role::Shard),
+            router: config.has(Role::Router),
+            placement: config.has(Role::Placement),
+        },
+        peer_addr: config.advertise_peer(),
+        client_addr: config.advertise_client(),
+        zone: config.node.zone.clone(),
+        voters: members.map(voter).collect(),
+        seeds: config.placement_addresses(),
+        bootstrap: Bootstrap {
+            vnodes: config.cluster.vnodes,
+            groups: config.groups(),
+            replication: config.cluster.replication,
+            initial_nodes: config.cluster.initial_nodes,
+            created_at_ms: unix_ms(),
+        },
+        raft: storage::raft_options(config),
+        shard: caucus_shard::Options {
+            idempotency_window: Duration::from_secs(config.idempotency.window_seconds),
+            idempotency_keys_max: config.idempotency.keys_max,
             ..caucus_shard::Options::default()
         },
-        shutdown: base.shutdown.clone(),
-    });
-    base.dispatch
-        .set_shard(Server::new(Arc::new(shard.clone())));
-    shard
+        router: RouterOptions {
+            timeout: config.request_timeout(),
+            unix_ms,
+            ..RouterOptions::default()
+        },
+        keeps: Retention {
+            revisions: config.history.keep_revisions,
+            age: Duration::from_secs(config.history.keep_seconds),
+        },
+    }
+}
+
+fn surroundings() -> Surroundings {
+    Surroundings {
+        random: Arc::new(fill_random),
+        unix_ms,
+        on_stats: Arc::new(telemetry::gauge),
+    }
 }
 
 /// The clock on the wall.
@@ -359,47 +199,11 @@ fn unix_ms() -> u64 {
     since.map_or(0, |since| since.as_millis() as u64)
 }
 
-fn start_router(
-    base: &Base,
-    node: NodeId,
-    maps: Maps,
-    shard: Option<Shard>,
-) -> Result<Router, NodeError> {
-    let mut session = [0; 8];
-    fill_random(&mut session)?;
-    let local = shard.map(|shard| (node, Arc::new(shard) as Arc<dyn Groups>));
-    let links = NodeLinks::new(
-        base.peers.clone(),
-        LinksOptions::default(),
-        u64::from_le_bytes(session),
-        local,
-    );
-    let options = RouterOptions {
-        timeout: base.config.request_timeout(),
-        unix_ms,
-        ..RouterOptions::default()
-    };
-    Ok(Router::new(options, links, base.client.clone(), maps))
-}
-
-fn fill_random(bytes: &mut [u8]) -> Result<(), NodeError> {
+fn fill_random(bytes: &mut [u8]) -> Result<(), String> {
     let flags = rustix::rand::GetRandomFlags::empty();
     match rustix::rand::getrandom(&mut *bytes, flags) {
         Ok(drawn) if drawn == bytes.len() => Ok(()),
-        Ok(_) => Err(NodeError::System("too few random bytes".to_owned())),
-        Err(error) => Err(NodeError::System(error.to_string())),
+        Ok(_) => Err("too few random bytes".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
-}
-
-/// Asks the placement group: this node's own replica first, which answers at once if it leads.
-async fn ask_placement(
-    own: Option<&Placement>,
-    client: &PlacementClient,
-    question: Ask,
-    limit: Duration,
-) -> Result<Answer, PlacementError> {
-    if let Some(answer) = ask_own(own, &question).await {
-        return Ok(answer);
-    }
-    client.ask(question, Instant::now() + limit).await
 }

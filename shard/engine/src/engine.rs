@@ -46,6 +46,11 @@ pub type SyncDone = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// Reading, from an engine (each call sees the latest) or a snapshot (all calls see one state).
 pub trait Reader {
+    /// Whether calls may wait for a disk: long work then belongs on a thread that may block.
+    fn may_block(&self) -> bool {
+        true
+    }
+
     /// The value of `key`.
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>>;
 

@@ -32,6 +32,6 @@ pub use error::{CallError, Gone};
 pub use frame::{FRAME_BYTES_MAX, Frame, REPLY, Service};
 pub use hello::{Hello, PROTOCOL_VERSION};
 pub use link::Link;
-pub use net::{Net, Socket, TcpNet};
+pub use net::{Listener, Net, Socket, TcpNet};
 pub use peers::{Handler, Lane, Peer, Peers, PeersOptions};
 pub use server::{ServerOptions, serve};

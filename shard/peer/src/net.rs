@@ -61,9 +61,24 @@ impl Net for TcpNet {
     }
 }
 
-/// Takes the next connection of a listener.
-pub(crate) async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    let (stream, from) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, from))
+/// Takes connections. Passed in, so that a simulation can take its place.
+pub trait Listener: Send + 'static {
+    /// The next connection, and whose it is, for the log.
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Socket>, String)>>;
+}
+
+impl Listener for TcpListener {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Socket>, String)>> {
+        Box::pin(async move {
+            let (stream, from) = TcpListener::accept(self).await?;
+            stream.set_nodelay(true)?;
+            Ok((Box::new(stream) as Box<dyn Socket>, from.to_string()))
+        })
+    }
+}
+
+impl Listener for Box<dyn Listener> {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<(Box<dyn Socket>, String)>> {
+        (**self).accept()
+    }
 }

@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::net::accept;
-use crate::{Frame, Handler, Hello, Link, PROTOCOL_VERSION, Service};
+use crate::{Frame, Handler, Hello, Link, Listener, PROTOCOL_VERSION, Service};
 
 /// A refused caller has this long to read why.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
@@ -27,7 +25,7 @@ pub struct ServerOptions {
 /// Accepts links until `shutdown`, hands their frames to `handler`, and returns when the last link
 /// has ended.
 pub async fn serve(
-    listener: TcpListener,
+    mut listener: impl Listener,
     options: ServerOptions,
     handler: Arc<dyn Handler>,
     shutdown: CancellationToken,
@@ -40,7 +38,7 @@ pub async fn serve(
         };
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener) => accepted,
+            accepted = listener.accept() => accepted,
         };
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
@@ -55,7 +53,7 @@ pub async fn serve(
         let cluster_name = options.cluster_name.clone();
         let take =
             move |link: &Arc<Link>, frame| on_frame(&cluster_name, handler.as_ref(), link, frame);
-        let link = Link::start(Box::new(stream), take, || ());
+        let link = Link::start(stream, take, || ());
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             tokio::select! {

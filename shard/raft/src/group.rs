@@ -214,9 +214,12 @@ impl Group {
 
 fn failure(error: ClientWriteError<crate::types::TypeConfig>) -> ProposeError {
     match error {
-        ClientWriteError::ForwardToLeader(forward) => ProposeError::NotLeader {
-            leader: forward.leader_node.map(|member| member.node),
-        },
+        ClientWriteError::ForwardToLeader(forward) => {
+            tracing::debug!(reason = ?forward.reason, "a command is refused");
+            ProposeError::NotLeader {
+                leader: forward.leader_node.map(|member| member.node),
+            }
+        }
         ClientWriteError::LogEntryDiscarded(_) => ProposeError::Unknown,
         ClientWriteError::ChangeMembershipError(error) => ProposeError::Stopped(error.to_string()),
         ClientWriteError::PreconditionFailed(error) => ProposeError::Stopped(error.to_string()),

@@ -227,9 +227,7 @@ impl Host {
 
     async fn write_marks(&self, groups: Vec<Group>) {
         groups.iter().for_each(|group| group.log.mark());
-        let marks = self.marks.clone();
-        let written = tokio::task::spawn_blocking(move || marks.flush()).await;
-        if let Ok(Err(error)) = written {
+        if let Err(error) = self.marks.clone().flush().await {
             tracing::warn!(%error, "the synced mark cannot be written");
         }
     }

@@ -15,6 +15,7 @@
 //! Deliberately absent: lease reads (a restarted voter may vote while the old leader's lease lasts),
 //! hibernation of groups, quorum reads from followers.
 
+mod aside;
 mod confirm;
 mod error;
 mod group;
@@ -30,6 +31,7 @@ mod tests;
 mod types;
 mod wire;
 
+pub use aside::aside;
 pub use confirm::Confirmed;
 pub use error::{ConfirmError, HostError, ProposeError};
 pub use group::{Group, Leadership, Progress};

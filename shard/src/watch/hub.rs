@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use caucus_api::shard::{Event, Follow, Followed};
 use caucus_api::{Failure, ReplyTo};
-use caucus_raft::Group;
+use caucus_raft::{Group, aside};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -196,7 +196,8 @@ impl Hub {
             let Ok(permit) = permits.acquire_owned().await else {
                 return Done::Read(reading, Err(Failure::Busy("long reads".to_owned())));
             };
-            let read = tokio::task::spawn_blocking(move || {
+            let engine = group.view().engine().clone();
+            let read = aside(engine.as_ref(), move || {
                 let _permit = permit;
                 let through = published.feed().position();
                 let wants = |key: &[u8]| wants(&interests, key);

@@ -11,10 +11,12 @@ use serde_json::Value;
 
 use crate::history::{History, Line, Process, Type};
 
+/// Nanoseconds since some beginning; never less than before.
+pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
+
 /// Takes lines from all clients; one clock and one count for all of them.
-#[derive(Debug)]
 pub struct Recorder {
-    begun: Instant,
+    clock: Clock,
     lines: Mutex<Vec<Line>>,
 }
 
@@ -27,8 +29,16 @@ impl Default for Recorder {
 impl Recorder {
     /// Nothing has happened yet.
     pub fn new() -> Recorder {
+        let begun = Instant::now();
+        Recorder::with_clock(Box::new(move || {
+            u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        }))
+    }
+
+    /// As [`new`](Self::new), by another clock.
+    pub fn with_clock(clock: Clock) -> Recorder {
         Recorder {
-            begun: Instant::now(),
+            clock,
             lines: Mutex::default(),
         }
     }
@@ -41,7 +51,7 @@ impl Recorder {
     pub fn write(&self, mut line: Line) {
         let mut lines = self.lock();
         line.index = lines.len() as u64;
-        line.time = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        line.time = (self.clock)();
         lines.push(line);
     }
 

@@ -261,6 +261,10 @@ impl Engine for MemoryEngine {
 }
 
 impl Reader for MemoryEngine {
+    fn may_block(&self) -> bool {
+        false
+    }
+
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
         let inner = self.shared.read();
         inner.check_alive()?;

@@ -45,6 +45,10 @@ pub(super) struct MemorySnapshot {
 impl Snapshot for MemorySnapshot {}
 
 impl Reader for MemorySnapshot {
+    fn may_block(&self) -> bool {
+        false
+    }
+
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
         let inner = self.pin.shared.read();
         Ok(inner.map.get(space, key, self.pin.view))

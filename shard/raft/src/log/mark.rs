@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use prost::Message;
 
@@ -113,8 +113,17 @@ impl Marks {
         state.dirty |= state.marks.remove(&(group, replica)).is_some();
     }
 
-    /// Makes the file say what was noted. Blocks on the disk.
-    pub(crate) fn flush(&self) -> io::Result<()> {
+    /// Makes the file say what was noted.
+    pub(crate) async fn flush(self: Arc<Self>) -> io::Result<()> {
+        if self.path.is_none() {
+            return Ok(());
+        }
+        let written = tokio::task::spawn_blocking(move || self.write());
+        written.await.map_err(io::Error::other)?
+    }
+
+    /// Blocks on the disk.
+    pub(crate) fn write(&self) -> io::Result<()> {
         // The lock is held over the writing, or an older file could replace a newer one.
         let mut state = self.state.lock().expect("no panic under this lock");
         let Some(path) = self.path.as_deref().filter(|_| state.dirty) else {
@@ -209,7 +218,7 @@ mod tests {
             purged: at(1, 4),
         };
         marks.note(mark);
-        marks.flush().unwrap();
+        marks.write().unwrap();
         assert_eq!(
             Marks::open(Some(path.clone())).unwrap().get(1, 2),
             Some(mark)

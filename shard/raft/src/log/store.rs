@@ -294,10 +294,7 @@ impl Log {
         };
         // The mark goes down before the log does: see `mark`.
         self.marks.note(mark);
-        let marks = self.marks.clone();
-        tokio::task::spawn_blocking(move || marks.flush())
-            .await
-            .map_err(io::Error::other)??;
+        self.marks.clone().flush().await?;
         let mut batch = WriteBatch::new();
         batch.delete_range(Space::Log, keys::entries_from(storage, from));
         self.write(batch).await?;

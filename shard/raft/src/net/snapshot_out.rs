@@ -12,6 +12,7 @@ use prost::Message;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::send::{Dialer, rpc_error};
+use crate::aside::aside;
 use crate::metrics;
 use crate::state::SnapshotSource;
 use crate::types::{TypeConfig, Vote};
@@ -58,7 +59,8 @@ async fn send_chunks(
     };
     let chunks = stream::try_unfold(reader, |mut reader| async move {
         // The scan reads the disk, so it gets a thread that may block.
-        let read = tokio::task::spawn_blocking(move || {
+        let engine = reader.source.engine.clone();
+        let read = aside(engine.as_ref(), move || {
             let chunk = reader.next();
             (reader, chunk)
         });

@@ -153,7 +153,7 @@ impl Driver {
                 Step::Purge(back) => self.purge(back).await,
                 Step::Mark => {
                     self.log.0.mark();
-                    self.marks.flush().unwrap();
+                    self.marks.write().unwrap();
                 }
                 Step::Yield => settle().await,
             }

@@ -102,7 +102,7 @@ async fn a_lost_tail_is_noticed_by_the_mark() {
     let mut log = rig.log(1);
     log.save_vote(&vote(4)).await.unwrap();
     log.0.mark();
-    rig.marks.flush().unwrap();
+    rig.marks.write().unwrap();
     drop((log, rig));
     let rig = Rig::new(engine, marks);
     rig.log(1);
@@ -127,7 +127,7 @@ async fn a_truncation_lowers_the_mark_before_the_log() {
     five(&rig, 1).await;
     let mut log = rig.log(1);
     log.0.mark();
-    rig.marks.flush().unwrap();
+    rig.marks.write().unwrap();
     // The process dies between the two.
     engine.fail_next_write(Error::Closed);
     let kept = LogId { term: 1, index: 1 };

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use caucus_api::placement::request::Body as Ask;
 use caucus_api::placement::response::Body as Answer;
 use caucus_api::placement::{Activate, Ask as AskRevisions, Request};
 use caucus_client::PlacementClient;
-use caucus_placement::{Bootstrap, Placement, PlacementParts, Voter};
+use caucus_placement::{Placement, PlacementParts};
 use caucus_raft::Host;
 use caucus_shard::{Activations, RevisionSource};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{NodeError, ask_placement, fill_random};
-use crate::config::Checked;
+use crate::running::ask_placement;
+use crate::{Error, Settings, Surroundings};
 
 /// The placement group.
 const GROUP: u32 = 0;
@@ -25,44 +25,31 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 const ACTIVATE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts this node's replica. The replica ids of the first members are their node ids.
-pub(super) async fn start(
-    config: &Checked,
+pub(crate) async fn start(
+    settings: &Settings,
+    surroundings: &Surroundings,
     node: u32,
     host: &Arc<Host>,
     shutdown: &CancellationToken,
-) -> Result<Arc<Placement>, NodeError> {
+) -> Result<Arc<Placement>, Error> {
     let (machine, view) = caucus_placement::machine();
     let replica = u64::from(node);
     let group = host.start(GROUP, replica, Box::new(machine)).await?;
-    let members = &config.cluster.initial_placement;
-    let voters: Vec<Voter> = members
-        .iter()
-        .map(|member| Voter {
-            replica: u64::from(member.id),
-            node: member.id,
-            peer_addr: member.peer.clone(),
-        })
-        .collect();
+    let voters = settings.voters.clone();
     // One of them begins; where the group has a log already, this does nothing.
-    if members.first().is_some_and(|first| first.id == node) {
+    if voters.first().is_some_and(|first| first.node == node) {
         let replicas: BTreeMap<u64, u32> = voters.iter().map(|v| (v.replica, v.node)).collect();
         let begun = group.initialize(replicas).await;
-        begun.map_err(|error| NodeError::System(error.to_string()))?;
+        begun.map_err(|error| Error::System(error.to_string()))?;
     }
     let mut random = [0; 16];
-    fill_random(&mut random)?;
+    (surroundings.random)(&mut random).map_err(Error::System)?;
     let origin = Instant::now();
     Ok(Placement::start(PlacementParts {
         group,
         view,
         voters,
-        bootstrap: Bootstrap {
-            vnodes: config.cluster.vnodes,
-            groups: config.groups(),
-            replication: config.cluster.replication,
-            initial_nodes: config.cluster.initial_nodes,
-            created_at_ms: unix_ms(),
-        },
+        bootstrap: settings.bootstrap.clone(),
         random,
         liveness: caucus_placement::liveness::Options::default(),
         clock: Arc::new(move || origin.elapsed()),
@@ -70,13 +57,8 @@ pub(super) async fn start(
     }))
 }
 
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
-}
-
 /// Asks this node's own replica; `None` if there is none, or it can't answer.
-pub(super) async fn ask_own(own: Option<&Placement>, question: &Ask) -> Option<Answer> {
+pub(crate) async fn ask_own(own: Option<&Placement>, question: &Ask) -> Option<Answer> {
     let request = Request {
         body: Some(question.clone()),
     };
@@ -87,9 +69,9 @@ pub(super) async fn ask_own(own: Option<&Placement>, question: &Ask) -> Option<A
 }
 
 /// The placement group as the data groups need it.
-pub(super) struct Oracle {
-    pub(super) own: Option<Arc<Placement>>,
-    pub(super) client: PlacementClient,
+pub(crate) struct Oracle {
+    pub(crate) own: Option<Arc<Placement>>,
+    pub(crate) client: PlacementClient,
 }
 
 impl RevisionSource for Oracle {

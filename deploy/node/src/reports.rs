@@ -6,27 +6,28 @@ use std::time::Duration;
 use caucus_api::placement::request::Body as Ask;
 use caucus_api::placement::{Leads, Report};
 use caucus_client::PlacementClient;
-use caucus_engine::Engine;
+use caucus_engine::{Engine, Stats};
 use caucus_placement::Placement;
 use caucus_ring::NodeId;
 use caucus_shard::Shard;
 use tokio_util::sync::CancellationToken;
 
-use super::{ask_placement, telemetry};
+use crate::running::ask_placement;
 
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Reports until the shutdown.
-pub(super) struct Reporter {
-    pub(super) node: NodeId,
-    pub(super) client: PlacementClient,
-    pub(super) own: Option<Arc<Placement>>,
-    pub(super) shard: Option<Shard>,
-    pub(super) engine: Arc<dyn Engine>,
+pub(crate) struct Reporter {
+    pub(crate) node: NodeId,
+    pub(crate) client: PlacementClient,
+    pub(crate) own: Option<Arc<Placement>>,
+    pub(crate) shard: Option<Shard>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) on_stats: Arc<dyn Fn(&Stats) + Send + Sync>,
 }
 
 impl Reporter {
-    pub(super) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut tick = tokio::time::interval(REPORT_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -34,7 +35,7 @@ impl Reporter {
                 () = shutdown.cancelled() => return,
                 _ = tick.tick() => {}
             }
-            telemetry::gauge(&self.engine.stats());
+            (self.on_stats)(&self.engine.stats());
             if let Some(shard) = &self.shard {
                 shard.gauge();
             }

@@ -9,24 +9,27 @@ use caucus_ring::ClusterMap;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::PlacementMember;
+use caucus_placement::Voter;
 
 /// Peer addresses by node.
-pub(super) struct AddressBook {
+pub(crate) struct AddressBook {
     addresses: ArcSwap<HashMap<u32, String>>,
 }
 
 impl AddressBook {
     /// The first members of the placement group.
-    pub(super) fn new(members: &[PlacementMember]) -> AddressBook {
-        let addresses = members.iter().map(|m| (m.id, m.peer.clone())).collect();
+    pub(crate) fn new(voters: &[Voter]) -> AddressBook {
+        let addresses = voters
+            .iter()
+            .map(|v| (v.node, v.peer_addr.clone()))
+            .collect();
         AddressBook {
             addresses: ArcSwap::from_pointee(addresses),
         }
     }
 
     /// Takes over what each new map says.
-    pub(super) async fn follow(
+    pub(crate) async fn follow(
         self: Arc<Self>,
         mut maps: watch::Receiver<Option<Arc<ClusterMap>>>,
         shutdown: CancellationToken,

@@ -14,13 +14,13 @@ use tokio::time::Instant;
 /// Knows the router as long as the node serves: the router reaches local groups through the shard, and
 /// these others through this.
 #[derive(Default)]
-pub(super) struct Others {
+pub(crate) struct Others {
     router: ArcSwapOption<Router>,
 }
 
 impl Others {
     /// From now on the way is open; `None` closes it, so that neither holds the other for ever.
-    pub(super) fn set(&self, router: Option<Router>) {
+    pub(crate) fn set(&self, router: Option<Router>) {
         self.router.store(router.map(Arc::new));
     }
 }

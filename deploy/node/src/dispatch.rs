@@ -15,7 +15,7 @@ use prost::Message;
 
 /// Knows which part takes which service. Parts come as they start; until then their frames are not
 /// answered, and the askers ask again.
-pub(super) struct Dispatch {
+pub(crate) struct Dispatch {
     raft: Arc<Inbox>,
     peers: Arc<Peers>,
     client: PlacementClient,
@@ -24,7 +24,7 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(super) fn new(raft: Arc<Inbox>, peers: Arc<Peers>, client: PlacementClient) -> Dispatch {
+    pub(crate) fn new(raft: Arc<Inbox>, peers: Arc<Peers>, client: PlacementClient) -> Dispatch {
         Dispatch {
             raft,
             peers,
@@ -34,11 +34,11 @@ impl Dispatch {
         }
     }
 
-    pub(super) fn set_shard(&self, shard: Arc<Server>) {
+    pub(crate) fn set_shard(&self, shard: Arc<Server>) {
         assert!(self.shard.set(shard).is_ok(), "the groups start once");
     }
 
-    pub(super) fn set_placement(&self, placement: Arc<Placement>) {
+    pub(crate) fn set_placement(&self, placement: Arc<Placement>) {
         let set = self.placement.set(placement);
         assert!(set.is_ok(), "the placement replica starts once");
     }
