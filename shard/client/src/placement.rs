@@ -52,6 +52,8 @@ struct Known {
     /// Replicas of the placement group by the cluster map, then the seeds; no address twice.
     addrs: Arc<Vec<String>>,
     leader: Option<String>,
+    /// Who is asked first where no leader is known, counted round `addrs`.
+    first: usize,
 }
 
 /// What one replica said to one question.
@@ -93,10 +95,15 @@ impl PlacementClient {
         let question = Bytes::from(Request { body: Some(body) }.encode_to_vec());
         let mut last = "it has no known address".to_owned();
         let searching = self.search(question, &mut last);
-        match timeout_at(deadline, searching).await {
-            Ok(result) => result,
-            Err(_) => Err(PlacementError::Unavailable { last }),
-        }
+        let searched = timeout_at(deadline, searching).await;
+        searched.unwrap_or_else(|_| {
+            // Who was being asked is silent. Had it kept the lead in our mind, the next question, if that has as
+            // little time, would wait for it too, and so would all that follow.
+            let mut known = self.known();
+            known.leader = None;
+            known.first = known.first.wrapping_add(1);
+            Err(PlacementError::Unavailable { last })
+        })
     }
 
     /// Asks one replica, once. For what every replica answers; a node without one may name another.
@@ -150,9 +157,12 @@ impl PlacementClient {
             // Two replicas that name each other must not keep us from the third.
             let mut detours = addrs.len().max(DETOURS_MIN);
             let mut strangers = BTreeSet::new();
-            let mut round = addrs.iter();
+            let first = self.known().first;
+            let mut round = addrs.iter().cycle().skip(first % addrs.len().max(1));
+            let mut round = round.by_ref().take(addrs.len());
             while let Some(addr) = named.take().or_else(|| round.next().cloned()) {
                 let limit = options.attempt_timeout;
+                *last = format!("{addr} did not answer");
                 match self.ask_once(&addr, question.clone(), limit).await {
                     Said::Answer(answer) => {
                         self.known().leader = Some(addr);
