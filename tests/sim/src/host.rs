@@ -1,0 +1,249 @@
+//! A host: a process of the product on a machine with a disk and clocks of its own.
+//!
+//! Each process has a runtime of one thread whose clock stands still until the world lets it run a step. So
+//! a host can be paused, and its clock jumps when it goes on, as with SIGSTOP; its clock can be fast or slow;
+//! and when it dies, its runtime is dropped in the middle of whatever it did. (Simulators that step all of their
+//! hosts at once, as turmoil does, have no pauses and no clocks that differ.)
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use caucus_engine::memory::MemoryEngine;
+use caucus_node::{Error, Node, Parts, Settings, Surroundings};
+use caucus_router::Router;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use crate::entropy;
+use crate::wire::{HostId, Wire};
+
+/// When the simulations begin, in ms of Unix time.
+const EPOCH_MS: u64 = 1_790_000_000_000;
+
+/// The wall clock of the host that runs.
+static WALL_MS: AtomicU64 = AtomicU64::new(EPOCH_MS);
+
+/// What a process shows of itself while it serves.
+#[derive(Clone)]
+pub(crate) struct Alive {
+    pub(crate) router: Router,
+    pub(crate) replicas: Arc<caucus_raft::Host>,
+}
+
+/// What a machine remembers of its process beside the engine.
+#[derive(Default)]
+struct Identity {
+    node: Option<NonZeroU32>,
+    cluster_id: Option<Bytes>,
+}
+
+/// Runs in a process as soon as it serves.
+pub(crate) type Program = Arc<dyn Fn(&Router) + Send + Sync>;
+
+pub(crate) struct Host {
+    id: HostId,
+    wire: Wire,
+    settings: Settings,
+    program: Program,
+    runtime: Option<Runtime>,
+    pub(crate) engine: MemoryEngine,
+    identity: Arc<Mutex<Identity>>,
+    storage_id: Bytes,
+    alive: Arc<Mutex<Option<Alive>>>,
+    /// Why the process ended by itself.
+    ended: Arc<Mutex<Option<Error>>>,
+    /// The longest sync, in ms.
+    pub(crate) sync_max: u64,
+    sync_due: Option<u64>,
+    random: fastrand::Rng,
+    pub(crate) is_paused: bool,
+    /// What its clock has to jump.
+    owed: u64,
+    /// Thousandths of the world's.
+    rate: u64,
+    rest: u64,
+    /// Of its wall clock, in ms.
+    pub(crate) wall_ahead: i64,
+}
+
+impl Host {
+    pub(crate) fn new(
+        id: HostId,
+        wire: Wire,
+        settings: Settings,
+        program: Program,
+        (sync_max, rate, seed): (u64, u64, u64),
+    ) -> Host {
+        let engine = MemoryEngine::new();
+        engine.hold_syncs();
+        Host {
+            id,
+            wire,
+            program,
+            runtime: None,
+            engine,
+            identity: Arc::new(Mutex::new(Identity {
+                node: settings.node,
+                cluster_id: None,
+            })),
+            settings,
+            storage_id: Bytes::from(format!("storage of {id:>5}")),
+            alive: Arc::default(),
+            ended: Arc::default(),
+            sync_max,
+            sync_due: None,
+            random: fastrand::Rng::with_seed(seed),
+            is_paused: false,
+            owed: 0,
+            rate,
+            rest: 0,
+            wall_ahead: 0,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.runtime.is_some()
+    }
+
+    /// Its parts, as long as it serves.
+    pub(crate) fn alive(&self) -> Option<Alive> {
+        self.alive.lock().expect("no panic under this lock").clone()
+    }
+
+    /// Why its process ended by itself, if it did.
+    pub(crate) fn ended(&self) -> Option<String> {
+        let ended = self.ended.lock().expect("no panic under this lock");
+        ended.as_ref().map(ToString::to_string)
+    }
+
+    /// Starts the process.
+    pub(crate) fn boot(&mut self) {
+        assert!(self.runtime.is_none(), "one process a host");
+        self.wire.boot(self.id);
+        let runtime = Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build();
+        let runtime = runtime.expect("a runtime needs nothing of the system");
+        *self.ended.lock().expect("no panic under this lock") = None;
+        (self.owed, self.rest, self.is_paused) = (0, 0, false);
+        let net = self.wire.net(self.id);
+        let identity = self.identity.lock().expect("no panic under this lock");
+        let parts = Parts {
+            settings: Settings {
+                node: identity.node,
+                ..self.settings.clone()
+            },
+            engine: Arc::new(self.engine.clone()),
+            marks: None,
+            cluster_id: identity.cluster_id.clone(),
+            storage_id: self.storage_id.clone(),
+            listener: net.listen(),
+            net: Arc::new(net),
+            surroundings: surroundings(),
+            shutdown: CancellationToken::new(),
+        };
+        drop(identity);
+        let (alive, ended) = (self.alive.clone(), self.ended.clone());
+        let (identity, program) = (self.identity.clone(), self.program.clone());
+        runtime.spawn(async move {
+            if let Err(error) = live(parts, &identity, &alive, &program).await {
+                *ended.lock().expect("no panic under this lock") = Some(error);
+            }
+        });
+        self.runtime = Some(runtime);
+    }
+
+    /// The process dies. `keep`: of what isn't synced so many batches are on the disk all the same.
+    pub(crate) fn crash(&mut self, with_machine: bool, keep: u64) {
+        self.wire.crash(self.id, with_machine);
+        *self.alive.lock().expect("no panic under this lock") = None;
+        self.engine = self.engine.crash_with(keep);
+        self.engine.hold_syncs();
+        self.sync_due = None;
+        self.runtime = None;
+    }
+
+    /// Lets a task run in its process.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.runtime {
+            runtime.spawn(task);
+        }
+    }
+
+    /// Runs for a step of the world.
+    pub(crate) fn step(&mut self, now: u64, ms: u64) {
+        if self.is_paused {
+            self.owed += ms;
+            return;
+        }
+        let Some(runtime) = &self.runtime else { return };
+        let local = self.rest + ms * self.rate;
+        self.rest = local % 1000;
+        let local = Duration::from_millis(local / 1000);
+        WALL_MS.store(
+            (EPOCH_MS + now).saturating_add_signed(self.wall_ahead),
+            Ordering::Relaxed,
+        );
+        let is_synced = self.sync_due.is_some_and(|due| due <= now);
+        let owed = Duration::from_millis(std::mem::take(&mut self.owed));
+        let span = tracing::info_span!("host", id = self.id, now);
+        let _entered = span.enter();
+        runtime.block_on(async {
+            if !owed.is_zero() {
+                tokio::time::advance(owed).await;
+            }
+            self.wire.enter();
+            if is_synced {
+                self.engine.complete_syncs();
+            }
+            tokio::time::sleep(local).await;
+            self.wire.leave();
+        });
+        if is_synced {
+            self.sync_due = None;
+        }
+        if self.sync_due.is_none() && self.engine.held_syncs() > 0 {
+            self.sync_due = Some(now + self.random.u64(0..=self.sync_max));
+        }
+    }
+}
+
+/// The life of a process.
+async fn live(
+    parts: Parts,
+    identity: &Mutex<Identity>,
+    alive: &Mutex<Option<Alive>>,
+    program: &Program,
+) -> Result<(), Error> {
+    let node = Node::start(parts).await?;
+    let (number, cluster_id) = node.register().await?;
+    *identity.lock().expect("no panic under this lock") = Identity {
+        node: NonZeroU32::new(number.0),
+        cluster_id: Some(cluster_id),
+    };
+    let serving = node.serve(number)?;
+    program(&serving.router);
+    *alive.lock().expect("no panic under this lock") = Some(Alive {
+        router: serving.router.clone(),
+        replicas: node.host().clone(),
+    });
+    // Only a crash ends it.
+    std::future::pending::<()>().await;
+    node.stop(Some(serving)).await;
+    Ok(())
+}
+
+fn surroundings() -> Surroundings {
+    Surroundings {
+        random: Arc::new(|bytes| {
+            entropy::fill(bytes);
+            Ok(())
+        }),
+        unix_ms: || WALL_MS.load(Ordering::Relaxed),
+        on_stats: Arc::new(|_| ()),
+    }
+}

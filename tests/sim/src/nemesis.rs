@@ -1,0 +1,272 @@
+//! What goes wrong, and when.
+
+use std::collections::BTreeSet;
+
+use caucus_engine::{Error, SpaceState};
+use caucus_history::history::Type;
+use caucus_ring::{GroupId, Revision};
+use serde_json::json;
+
+use crate::plan::Kind;
+use crate::scene::deadline;
+use crate::wire::{HostId, Weather};
+use crate::world::World;
+
+/// So many faults at a time.
+const AT_ONCE: usize = 2;
+
+/// A fault that lasts.
+struct Active {
+    kind: Kind,
+    until: u64,
+    /// Hosts that are down, paused or slow for it.
+    hosts: Vec<HostId>,
+    cuts: Vec<(HostId, HostId)>,
+}
+
+pub(crate) struct Nemesis {
+    random: fastrand::Rng,
+    active: Vec<Active>,
+    next: u64,
+}
+
+impl Nemesis {
+    pub(crate) fn new(seed: u64) -> Nemesis {
+        Nemesis {
+            random: fastrand::Rng::with_seed(seed ^ 0x6e65_6d65),
+            active: Vec::new(),
+            next: 0,
+        }
+    }
+
+    /// To be called once a step.
+    pub(crate) fn act(&mut self, world: &mut World) {
+        while let Some(at) = self
+            .active
+            .iter()
+            .position(|fault| fault.until <= world.now)
+        {
+            let fault = self.active.remove(at);
+            end(world, &fault, &mut self.random);
+        }
+        if world.now < self.next || self.active.len() >= AT_ONCE {
+            return;
+        }
+        self.next = world.now + self.random.u64(200..=world.plan.gap_max);
+        let Some(kind) = self.random.choice(&world.plan.kinds).copied() else {
+            return;
+        };
+        let until = world.now + self.random.u64(100..=world.plan.fault_max);
+        if let Some((hosts, cuts)) = self.begin(kind, world) {
+            *world.faults.entry(kind.name()).or_default() += 1;
+            say(world, kind, "begin", &hosts);
+            let fault = Active {
+                kind,
+                until,
+                hosts,
+                cuts,
+            };
+            match fault.is_over_at_once() {
+                true => end(world, &fault, &mut self.random),
+                false => self.active.push(fault),
+            }
+        }
+    }
+
+    /// All faults end.
+    pub(crate) fn heal(&mut self, world: &mut World) {
+        for fault in std::mem::take(&mut self.active) {
+            end(world, &fault, &mut self.random);
+        }
+    }
+
+    /// A host that has no fault yet.
+    fn host(&mut self, world: &World, among: std::ops::Range<HostId>) -> Option<HostId> {
+        let busy: BTreeSet<HostId> = self.active.iter().flat_map(|f| f.hosts.clone()).collect();
+        let free: Vec<HostId> = among
+            .filter(|host| !busy.contains(host) && world.hosts[*host].is_up())
+            .collect();
+        self.random.choice(&free).copied()
+    }
+
+    /// Begins a fault: the hosts it keeps, and what it cuts; `None`: it can't be now.
+    #[expect(clippy::type_complexity, reason = "two lists")]
+    fn begin(
+        &mut self,
+        kind: Kind,
+        world: &mut World,
+    ) -> Option<(Vec<HostId>, Vec<(HostId, HostId)>)> {
+        let (nodes, fronts) = (world.nodes(), world.fronts());
+        let all = 0..world.hosts.len();
+        let mut cuts = Vec::new();
+        let host = match kind {
+            Kind::RouterKill | Kind::Compact => self.host(world, fronts)?,
+            _ => self.host(world, nodes.clone())?,
+        };
+        let mut hosts = vec![host];
+        let random = &mut self.random;
+        match kind {
+            Kind::Kill | Kind::RouterKill => world.hosts[host].crash(false, u64::MAX),
+            Kind::PowerLoss => lose_power(world, host, random),
+            Kind::Blackout => {
+                hosts = nodes.filter(|host| world.hosts[*host].is_up()).collect();
+                for host in &hosts {
+                    lose_power(world, *host, random);
+                }
+            }
+            Kind::Pause => world.hosts[host].is_paused = true,
+            Kind::CutOneWay | Kind::CutPair => {
+                let other = random.usize(nodes.start..all.end);
+                cuts.push((host, other));
+                if kind == Kind::CutPair || random.bool() {
+                    cuts.push((other, host));
+                }
+                if kind == Kind::CutOneWay {
+                    cuts.truncate(1);
+                }
+                cuts.retain(|(from, to)| from != to);
+            }
+            Kind::Isolate => {
+                let with_fronts = random.bool();
+                let others = if with_fronts { all } else { nodes };
+                for other in others.filter(|other| *other != host) {
+                    cuts.extend([(host, other), (other, host)]);
+                }
+            }
+            Kind::Storm => {
+                hosts.clear();
+                let calm = world.plan.weather;
+                world.wire.set_weather(Weather {
+                    delay_min: calm.delay_min,
+                    delay_max: calm.delay_max * random.u64(5..20),
+                    loss: random.u64(5..120),
+                });
+            }
+            Kind::Reset => {
+                let other = random.usize(all);
+                world.wire.reset(host, other);
+            }
+            Kind::SlowDisk => world.hosts[host].sync_max = random.u64(50..1500),
+            Kind::FullDisk => world.hosts[host].engine.set_space(SpaceState::Low),
+            Kind::FailedSync => {
+                let context = "simulated".to_owned();
+                world.hosts[host]
+                    .engine
+                    .fail_next_sync(Error::Io { context });
+            }
+            Kind::WallJump => world.hosts[host].wall_ahead = random.i64(-7_200_000..7_200_000),
+            Kind::HandOver => hand_over(world, host, random.usize(0..3)),
+            Kind::Compact => compact(world, host, random.u64(0..300)),
+        }
+        for (from, to) in &cuts {
+            world.wire.cut(*from, *to);
+        }
+        Some((hosts, cuts))
+    }
+}
+
+impl Active {
+    fn is_over_at_once(&self) -> bool {
+        matches!(self.kind, Kind::Reset | Kind::HandOver | Kind::Compact)
+    }
+}
+
+fn say(world: &World, kind: Kind, step: &str, hosts: &[HostId]) {
+    let what = json!({"step": step, "hosts": hosts});
+    world
+        .trace
+        .say(world.now, format!("{} {what}", kind.name()));
+    world.scene.say(Type::Info, "nemesis", kind.name(), what);
+}
+
+fn end(world: &mut World, fault: &Active, random: &mut fastrand::Rng) {
+    for (from, to) in &fault.cuts {
+        world.wire.heal(*from, *to);
+    }
+    for host in fault.hosts.iter().copied() {
+        let is_up = world.hosts[host].is_up();
+        match fault.kind {
+            Kind::Kill | Kind::RouterKill | Kind::PowerLoss | Kind::Blackout => {
+                // It may have been another fault's too.
+                if !is_up {
+                    world.hosts[host].boot();
+                }
+            }
+            Kind::Pause => world.hosts[host].is_paused = false,
+            Kind::SlowDisk => world.hosts[host].sync_max = world.plan.sync_max,
+            Kind::FullDisk => world.hosts[host].engine.set_space(SpaceState::Ok),
+            Kind::FailedSync => {
+                // Nobody knows what the disk has of what the failed sync was for.
+                let keep = random.u64(0..=world.hosts[host].engine.unsynced_batches());
+                if is_up {
+                    world.hosts[host].crash(false, keep);
+                    world.hosts[host].boot();
+                }
+            }
+            Kind::WallJump => world.hosts[host].wall_ahead = 0,
+            Kind::CutOneWay
+            | Kind::CutPair
+            | Kind::Isolate
+            | Kind::Storm
+            | Kind::Reset
+            | Kind::HandOver
+            | Kind::Compact => {}
+        }
+    }
+    if fault.kind == Kind::Storm {
+        world.wire.set_weather(world.plan.weather);
+    }
+    say(world, fault.kind, "end", &fault.hosts);
+}
+
+fn lose_power(world: &mut World, host: HostId, random: &mut fastrand::Rng) {
+    let unsynced = world.hosts[host].engine.unsynced_batches();
+    // The disk may have kept some of it all the same.
+    let keep = match random.bool() {
+        true => 0,
+        false => random.u64(0..=unsynced),
+    };
+    world.hosts[host].crash(true, keep);
+}
+
+/// The groups that a node leads go to another replica each.
+fn hand_over(world: &World, host: HostId, to: usize) {
+    let Some(alive) = world.hosts[host].alive() else {
+        return;
+    };
+    world.hosts[host].spawn(async move {
+        let Some(map) = alive.router.map() else {
+            return;
+        };
+        for (group, replica) in alive.replicas.stored() {
+            let Some(here) = alive.replicas.group(group, replica) else {
+                continue;
+            };
+            let record = match GroupId(group) {
+                GroupId::PLACEMENT => Some(map.placement()),
+                id => map.group(id),
+            };
+            let others = record.map_or(&[][..], |record| &record.replicas);
+            let other = others.get(to % others.len().max(1));
+            let other = other.filter(|other| other.id.0 != replica);
+            if let Some(other) = other.filter(|_| here.leadership().here) {
+                // It may come to nothing; that is its own matter.
+                drop(here.hand_over(other.id.0).await);
+            }
+        }
+    });
+}
+
+/// The past is forgotten up to a little before the newest revision.
+fn compact(world: &World, host: HostId, kept: u64) {
+    let Some(alive) = world.hosts[host].alive() else {
+        return;
+    };
+    world.hosts[host].spawn(async move {
+        let upto = alive.router.highest().0.saturating_sub(kept);
+        if upto > 0 {
+            // Refused, where another one went further.
+            drop(alive.router.compact(Revision(upto), deadline()).await);
+        }
+    });
+}
