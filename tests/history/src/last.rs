@@ -31,6 +31,11 @@ pub fn check(history: &History, order: &Order) -> Vec<Violation> {
                 }
             }
         }
+        for (key, seen_at) in &order.gone {
+            if expected.get(&key[..]).is_some_and(|(_, at)| at < seen_at) {
+                expected.remove(&key[..]);
+            }
+        }
         for entry in line.value.as_array().into_iter().flatten() {
             // Lists are checked as reads are.
             if entry[1].is_array() {
@@ -49,6 +54,9 @@ pub fn check(history: &History, order: &Order) -> Vec<Violation> {
             }
         }
         for (key, (value, at)) in expected {
+            if order.may_be_gone.contains(key) {
+                continue;
+            }
             violation(format!("{key} is lost: {value} was written at {at}"));
         }
     }

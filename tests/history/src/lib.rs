@@ -24,6 +24,7 @@ pub mod locks;
 pub mod once;
 pub mod record;
 pub mod replay;
+mod unseen;
 pub mod watched;
 pub mod windows;
 

@@ -2,15 +2,16 @@
 //! because every answer names its revision.
 //!
 //! A write happens at its revision. What only reads sees all that has happened up to its own. A write whose outcome
-//! nobody knows is placed where somebody saw what it wrote; one that nobody saw changes nothing that can be asked for.
+//! nobody knows is placed where somebody saw what it wrote; of one that nobody saw see `unseen`.
 //! Values of a key are never written twice, so a value tells who wrote it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde_json::Value;
 
 use crate::Violation;
 use crate::history::{History, Operation, Outcome, Step};
+use crate::unseen::{self, Unseen};
 
 const NAME: &str = "replay";
 
@@ -19,6 +20,10 @@ const NAME: &str = "replay";
 pub struct Order {
     /// What each revision wrote: each key with its value, `None` for one that was removed.
     pub writes: BTreeMap<u64, BTreeMap<String, Option<Value>>>,
+    /// Keys that somebody saw gone as of a revision, and nobody knows since when.
+    pub gone: Vec<(String, u64)>,
+    /// Keys that may be gone in the end, and nobody knows.
+    pub may_be_gone: HashSet<String>,
 }
 
 /// What was found.
@@ -41,10 +46,14 @@ pub fn check(history: &History) -> Replayed {
         writers: writers(&operations),
         operations: &operations,
         at: HashMap::new(),
+        unseen: Unseen::default(),
         found: Replayed::default(),
     };
     replay.place(history);
+    replay.place_removals(history);
+    replay.unseen = Unseen::new(history, &operations, &replay.at);
     replay.run();
+    replay.found.order.may_be_gone = replay.unseen.left();
     replay.found
 }
 
@@ -68,6 +77,7 @@ struct Replay<'h> {
     writers: Writers<'h>,
     /// At which revision each write happened.
     at: HashMap<usize, u64>,
+    unseen: Unseen<'h>,
     found: Replayed,
 }
 
@@ -109,6 +119,25 @@ impl Replay<'_> {
                 {
                     self.saw(line.index, key, &entry[1], revision);
                 }
+            }
+        }
+    }
+
+    /// A removal that a watch told and nobody was answered is one of those whose outcome isn't known: the first that
+    /// there is, as time says least about it.
+    fn place_removals(&mut self, history: &History) {
+        let mut taken: HashSet<u64> = self.at.values().copied().collect();
+        for (_, revision, key) in unseen::told(history) {
+            if taken.contains(&revision) {
+                continue;
+            }
+            let fits = |(at, operation): &(usize, &Operation)| {
+                unseen::may_remove(operation, key) && !self.at.contains_key(at)
+            };
+            if let Some((at, _)) = self.operations.iter().enumerate().find(fits) {
+                self.at.insert(at, revision);
+                self.found.placed += 1;
+                taken.insert(revision);
             }
         }
     }
@@ -206,12 +235,16 @@ impl Replay<'_> {
     fn answer(&mut self, state: &mut State, operation: &Operation, revision: u64, reads: bool) {
         let known = operation.outcome == Outcome::Ok;
         self.found.checked += usize::from(known);
+        let as_of = revision.saturating_sub(u64::from(!reads));
         if known && !operation.compares.is_empty() {
-            let held = operation
-                .compares
-                .iter()
-                .all(|(key, value)| state.value(key) == *value);
-            if held != operation.held {
+            for (key, value) in operation.compares.iter().filter(|_| operation.held) {
+                self.settle(state, operation, key, value, as_of);
+            }
+            let all = || operation.compares.iter();
+            let held = all().all(|(key, value)| state.value(key) == *value);
+            let may_differ = |key: &str| self.unseen.may_differ(key, operation.ended);
+            let explained = held && all().any(|(key, _)| may_differ(key));
+            if held != operation.held && !explained {
                 let why = format!(
                     "its compares {} at {revision}",
                     if held { "hold" } else { "don't hold" }
@@ -226,6 +259,9 @@ impl Replay<'_> {
         for step in &operation.steps {
             match step {
                 Step::Read(key, value) if known => {
+                    if !written.contains_key(key) {
+                        self.settle(state, operation, key, value, as_of);
+                    }
                     if let Err(why) = self.agrees(state, key, value, revision, reads) {
                         self.violation(operation.index, why);
                     }
@@ -233,11 +269,16 @@ impl Replay<'_> {
                 Step::Read(..) => {}
                 Step::Write(key, value) => {
                     state.values.insert(key.clone(), value.clone());
+                    state.known.insert(key.clone(), revision);
                     written.insert(key.clone(), Some(value.clone()));
                 }
                 Step::Delete(key) => {
-                    if state.values.remove(key).is_some() {
+                    let was_there = state.values.remove(key).is_some();
+                    if self.unseen.was_removed(operation, key, revision, was_there) {
                         written.insert(key.clone(), None);
+                    } else if was_there {
+                        let gone = (key.clone(), revision);
+                        self.found.order.gone.push(gone);
                     }
                 }
                 Step::Append(key, element) => {
@@ -248,6 +289,27 @@ impl Replay<'_> {
         }
         if !written.is_empty() {
             self.found.order.writes.insert(revision, written);
+        }
+    }
+
+    /// A key that isn't there and should be was removed by somebody who was never answered, if there is one.
+    fn settle(
+        &mut self,
+        state: &mut State,
+        operation: &Operation,
+        key: &str,
+        value: &Value,
+        as_of: u64,
+    ) {
+        if !state.values.contains_key(key) {
+            return;
+        }
+        if !value.is_null() {
+            state.known.insert(key.to_owned(), as_of);
+        } else if state.known.get(key) < Some(&as_of) && self.unseen.remove(key, operation.ended) {
+            state.values.remove(key);
+            self.found.placed += 1;
+            self.found.order.gone.push((key.to_owned(), as_of));
         }
     }
 
@@ -321,6 +383,8 @@ impl Replay<'_> {
 #[derive(Default)]
 struct State {
     values: HashMap<String, Value>,
+    /// As of when somebody has seen that a value was there.
+    known: HashMap<String, u64>,
     /// Elements, with the revisions at which they were appended.
     lists: HashMap<String, Vec<(String, u64)>>,
 }
