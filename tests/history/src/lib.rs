@@ -6,6 +6,7 @@
 //!                                                   ├─▶ last     what was acknowledged is there in the end
 //!                                                   ├─▶ once     a request happened once
 //!                                                   ├─▶ locks    tokens rise, and are checked
+//!                                                   ├─▶ leases   they last, and who is gone stays gone
 //!                                                   ├─▶ windows  linearizable without looking at revisions (WGL)
 //!                                                   ├─▶ elle     transactions, by another's checker (adya)
 //!                                                   └─▶ coverage the faults happened, and work went on
@@ -20,6 +21,7 @@ pub mod coverage;
 pub mod elle;
 pub mod history;
 pub mod last;
+pub mod leases;
 pub mod locks;
 pub mod once;
 pub mod record;
@@ -68,6 +70,7 @@ pub fn check(history: &History) -> Vec<Violation> {
     found.extend(watched::check(history, &replayed.order));
     found.extend(last::check(history, &replayed.order));
     found.extend(once::check(history));
+    found.extend(leases::check(history));
     found.extend(locks::check(history));
     found.extend(windows::check(history));
     found.extend(elle::check(history));
