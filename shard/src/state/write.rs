@@ -175,7 +175,9 @@ impl Effects<'_> {
             let stored = lease
                 .as_ref()
                 .map(|lease| Bytes::from(lease.encode_to_vec()));
-            let share = |stored: &Bytes| record::hash(&at, stored);
+            // Without the storage id: that is this node's own, and the hash is the same on all.
+            let name = &at[size_of_val(&storage)..];
+            let share = |stored: &Bytes| record::hash(name, stored);
             let new = stored.as_ref().map_or(0, share);
             let old = table.set(id, lease);
             let old = old.map_or(0, |old| share(&old.encode_to_vec().into()));
