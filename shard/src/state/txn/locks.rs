@@ -183,11 +183,12 @@ impl Locks {
             return clash.map(|(attempt, held)| held.holder(*attempt));
         }
         let holders = footprint.keys.iter().filter_map(|(key, writes)| {
-            let mut holders = self.keys.get(key)?.iter();
-            holders.find(|holder| {
+            let holders = self.keys.get(key)?.iter();
+            let in_the_way = holders.filter(|holder| {
                 let held = self.held.get(holder);
                 *writes || held.is_some_and(|held| held.footprint.writes_key(key))
-            })
+            });
+            in_the_way.min()
         });
         // The first, as above: every replica must name the same.
         let attempt = holders.min()?;
@@ -199,12 +200,15 @@ impl Locks {
         if self.held.is_empty() {
             return None;
         }
-        let by_key = self.keys.get(key).and_then(|attempts| attempts.first());
-        let attempt = by_key.copied().or_else(|| {
-            let mut held = self.held.iter();
-            let found = held.find(|(_, held)| held.footprint.ranges.iter().any(|r| r.holds(key)));
-            found.map(|(attempt, _)| *attempt)
-        })?;
+        let by_key = self
+            .keys
+            .get(key)
+            .and_then(|attempts| attempts.iter().min());
+        let mut held = self.held.iter().filter(|_| self.ranged > 0);
+        let by_range = held.find(|(_, held)| held.footprint.ranges.iter().any(|r| r.holds(key)));
+        // The first, whatever came first: every replica must name the same, also after a restart.
+        let attempt = by_key.copied().into_iter();
+        let attempt = attempt.chain(by_range.map(|(attempt, _)| *attempt)).min()?;
         Some(self.held.get(&attempt)?.holder(attempt))
     }
 
