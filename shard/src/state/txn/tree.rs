@@ -147,8 +147,7 @@ pub(crate) fn footprint(txn: &Txn) -> Footprint {
         let (span, writes) = match node {
             Node::Compare(compare) => (compare.span.as_ref(), false),
             Node::Step(step) => match &step.operation.operation {
-                // The past doesn't change.
-                Some(Kind::Range(range)) if range.revision > 0 => return,
+                // Also of the past: what is prepared may still commit at a revision that lies there.
                 Some(Kind::Range(range)) => (range.span.as_ref(), false),
                 Some(Kind::Remove(remove)) => (remove.span.as_ref(), true),
                 Some(Kind::Place(place)) => {
