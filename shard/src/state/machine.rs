@@ -60,7 +60,7 @@ pub enum Verdict {
         revision: u64,
         /// Its way through the tree.
         path: Vec<bool>,
-        /// This group's part of the answers; `None` if it was committed before.
+        /// This group's part of the answers; `None` if it was committed before, or they can't be had.
         answers: Option<Vec<Answer>>,
     },
     /// A step of a transaction over groups is done or had nothing to do.
@@ -275,7 +275,8 @@ impl GroupState {
         if !self.vnodes.owns(vnode) {
             return Ok(Verdict::Refused(Refusal::Moved));
         }
-        if let Some(verdict) = self.seen(write, executed) {
+        let id = write.id.unwrap_or_default();
+        if let Some(verdict) = self.seen(&id, write.fingerprint, executed) {
             return Ok(verdict);
         }
         if revision <= self.highest {
@@ -301,16 +302,19 @@ impl GroupState {
             .effects(txn)
             .execute(vnode, write, revision, lease_grant)?;
         self.highest = revision;
-        let id = write.id.unwrap_or_default();
         self.remember(txn, &id, write.fingerprint, (vnode, outcome), executed);
         Ok(Verdict::Done(outcome))
     }
 
     /// What is known of a request's id, if it isn't fresh.
-    pub(super) fn seen(&self, write: &Write, executed: &DedupRecord) -> Option<Verdict> {
-        let id = &write.id.unwrap_or_default();
-        if write.fingerprint != 0 {
-            return match self.idempotent.look_up(id, write.fingerprint) {
+    pub(super) fn seen(
+        &self,
+        id: &RequestId,
+        fingerprint: u64,
+        executed: &DedupRecord,
+    ) -> Option<Verdict> {
+        if fingerprint != 0 {
+            return match self.idempotent.look_up(id, fingerprint) {
                 Name::Fresh => None,
                 Name::Done(outcome) => Some(Verdict::Done(outcome)),
                 Name::Clash => Some(Verdict::Refused(Refusal::NameTaken)),

@@ -50,12 +50,12 @@ impl GroupState {
             Ok(place) => place,
             Err(refusal) => return Ok(Verdict::Refused(refusal)),
         };
-        if let Some(verdict) = self.seen(write, executed) {
+        let id = write.id.unwrap_or_default();
+        if let Some(verdict) = self.seen(&id, write.fingerprint, executed) {
             return Ok(verdict);
         }
         let verdict = self.execute_alone(txn, &routing, &vnodes, tree, revision)?;
         if let Verdict::Txn(_) = verdict {
-            let id = write.id.unwrap_or_default();
             let did = (routing.home_vnode(&write.key), outcome(revision));
             self.remember(txn, &id, write.fingerprint, did, executed);
         }
@@ -203,7 +203,8 @@ impl GroupState {
             age => age,
         };
         if self.attempts.get(attempt).is_none() {
-            if coordinates && let Some(verdict) = self.seen(write, executed) {
+            let id = write.id.unwrap_or_default();
+            if coordinates && let Some(verdict) = self.seen(&id, write.fingerprint, executed) {
                 return Ok(verdict);
             }
             if revision <= self.highest {
@@ -290,9 +291,17 @@ impl GroupState {
         if revision <= self.highest {
             return Ok(Verdict::Refused(Refusal::Overtaken));
         }
+        let id = attempt.id.unwrap_or_default();
+        let seen = self.seen(&id, attempt.fingerprint, executed);
+        if seen.is_some() {
+            // Executed in another way since it was prepared, or given up by its session: an id executes
+            // once, and what is remembered of it is the same after a restart. The driver begins anew,
+            // and is told.
+            self.attempts.remove(txn, decide.attempt);
+            return Ok(Verdict::Refused(Refusal::Aborted));
+        }
         let answers = self.execute(txn, &attempt, &decide.path, revision)?;
         if let Some(routing) = self.routing.clone() {
-            let id = attempt.id.unwrap_or_default();
             let home = routing.home_vnode(&attempt.key);
             let did = (home, outcome(revision));
             self.remember(txn, &id, attempt.fingerprint, did, executed);
@@ -304,7 +313,7 @@ impl GroupState {
         Ok(Verdict::Committed {
             revision,
             path,
-            answers: Some(answers),
+            answers,
         })
     }
 
@@ -332,31 +341,27 @@ impl GroupState {
         Ok(Verdict::Committed {
             revision: commit.revision,
             path: commit.path.clone(),
-            answers: Some(answers),
+            answers,
         })
     }
 
+    /// Executes this group's part; its answers, unless one can't be had any more.
     fn execute(
         &mut self,
         txn: &mut Txn,
         attempt: &Attempt,
         path: &[bool],
         revision: u64,
-    ) -> Result<Vec<Answer>, Error> {
+    ) -> Result<Option<Vec<Answer>>, Error> {
         let prepare = attempt.prepare.as_ref();
         let parts = prepare.and_then(|prepare| Some((prepare.txn.as_ref()?, self.share(prepare)?)));
         let (Some((tree, vnodes)), Some(routing)) = (parts, self.routing.clone()) else {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         };
         let occupied = self.published.occupied();
         let own = self.part(txn, &routing, &vnodes, &occupied);
         let mut view = View::new(own, When::Now, revision);
-        let answers = match txn::answer(tree, path, &mut view) {
-            Ok(answers) => answers,
-            Err(Trouble::Engine(error)) => return Err(error),
-            // Prepare has found none, and the locks keep it so; but the decision stands in any case.
-            Err(Trouble::Problem(_)) => Vec::new(),
-        };
+        let answers = txn::answer_decided(tree, path, &mut view)?;
         let (written, leases) = (view.written, view.leases);
         let mut effects = self.effects(txn);
         effects.install_all(&routing, written, revision)?;

@@ -111,6 +111,29 @@ pub(crate) fn answer(
         .collect()
 }
 
+/// The same of a transaction that is decided. Prepare has found no problem, and the locks keep it so, but
+/// that a past that was to be read may be compacted since. What is decided is executed in any case, each
+/// operation for itself; the answers are then `None`: nobody has them any more.
+pub(crate) fn answer_decided(
+    txn: &Txn,
+    path: &[bool],
+    view: &mut View<'_>,
+) -> Result<Option<Vec<Answer>>, caucus_engine::Error> {
+    let mut answers = Some(Vec::new());
+    for step in tree::chosen(txn, path) {
+        match execute(&step, view) {
+            Ok(answer) => {
+                if let Some(answers) = &mut answers {
+                    answers.push(answer);
+                }
+            }
+            Err(Trouble::Engine(error)) => return Err(error),
+            Err(Trouble::Problem(_)) => answers = None,
+        }
+    }
+    Ok(answers)
+}
+
 fn execute(step: &Step<'_>, view: &mut View<'_>) -> Result<Answer, Trouble> {
     let others = |span: &Option<Span>| {
         let key = span.as_ref().filter(|span| !span.range);

@@ -23,7 +23,7 @@ mod tree;
 mod view;
 
 pub(crate) use compare::{holds, survey};
-pub(crate) use execute::{answer, first_problem, problems};
+pub(crate) use execute::{answer, answer_decided, first_problem, problems};
 pub use locks::Holder;
 pub(crate) use locks::{Footprint, Locks};
 pub(crate) use merge::{known, merge_answers, merge_parts};
