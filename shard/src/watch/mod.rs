@@ -16,6 +16,8 @@ mod mark;
 mod past;
 mod session;
 
+#[cfg(test)]
+pub(crate) use feed::Since;
 pub(crate) use feed::{Change, Feed};
 pub(crate) use hub::{FollowJob, Hub};
 pub(crate) use past::past;

@@ -158,7 +158,7 @@ fn a_forgotten_session_does_not_come_back_with_a_restart() {
     // The table overflows: what session 3 did is forgotten, the floor rises over session 1's stamps.
     let two = vec![put(2, 2, 4, mine, b"e"), put(2, 3, 4, mine, b"f")];
     history.batch(batch(8, two));
-    assert_eq!(history.model.floor, 4);
+    assert_eq!(history.model.ids.floor, 4);
     let cut = history.entries.len();
     for sequence in 4..9 {
         let write = put(2, sequence, 9, mine, b"g");

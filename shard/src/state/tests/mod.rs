@@ -4,6 +4,8 @@
 //! do; `rig` drives the state machine round by round, as the Raft adapter does, with no log.
 
 mod cases;
+mod check;
+mod faults;
 mod history;
 mod journal;
 mod malformed;
@@ -11,3 +13,5 @@ mod model;
 mod past;
 mod random;
 mod rig;
+mod standing;
+mod wishes;

@@ -14,6 +14,9 @@ use super::super::published::Published;
 use super::super::record::{JournalRecord, VnodeRecord};
 use super::super::{Applied, GroupState};
 
+/// `record` of [`keys::meta`]: the applied index, as the Raft adapter keeps it beside the state.
+const META_APPLIED: u8 = 1;
+
 /// A command where it stands in the log.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -48,6 +51,11 @@ impl Rig {
     ) -> Rig {
         let (state, published) = GroupState::new();
         let mut state = state.with_dedup_items_max(items_max);
+        let found = engine.get(Space::State, &keys::meta(storage, META_APPLIED));
+        let found = found
+            .unwrap()
+            .map(|found| u64::from_be_bytes(found[..].try_into().unwrap()));
+        let applied = found.unwrap_or(applied);
         state
             .open(&StateView::new(engine.clone(), storage))
             .unwrap();
@@ -64,6 +72,19 @@ impl Rig {
         }
     }
 
+    /// Whether a state machine takes a state.
+    pub(super) fn try_open(pairs: &Pairs) -> bool {
+        let engine = Arc::new(MemoryEngine::new());
+        let mut batch = WriteBatch::new();
+        for (key, value) in pairs {
+            let key = [&[0, 0, 0, 1], &key[..]].concat();
+            batch.put(Space::State, key, value.clone());
+        }
+        engine.write(batch).unwrap();
+        let (mut state, _) = GroupState::new();
+        state.open(&StateView::new(engine, 1)).is_ok()
+    }
+
     /// Applies entries as one round; the answer to each batch.
     pub(super) fn round(&mut self, entries: &[Entry]) -> Vec<Option<Applied>> {
         let mut txn = Txn::new(StateView::new(self.engine.clone(), self.storage));
@@ -76,6 +97,8 @@ impl Rig {
             self.applied = entry.index;
         }
         self.state.finish(&mut txn).unwrap();
+        let applied = self.applied.to_be_bytes().to_vec();
+        txn.put(keys::meta(self.storage, META_APPLIED), applied);
         self.engine.write(txn.into_batch().essential()).unwrap();
         self.state.published(at(self.applied));
         answers
@@ -92,20 +115,40 @@ impl Rig {
         Rig::open(self.engine, self.storage, self.items_max, self.applied)
     }
 
+    /// Another replica that has nothing yet, and keeps it under this storage id.
+    pub(super) fn fresh(&self, storage: keys::StorageId) -> Rig {
+        Rig::open(Arc::new(MemoryEngine::new()), storage, self.items_max, 0)
+    }
+
     /// Another replica, on another engine, that gets the state as a snapshot.
     pub(super) fn restore(&self) -> Rig {
+        self.restore_without(0)
+    }
+
+    /// The same with a snapshot that lacks one kind of records.
+    pub(super) fn restore_without(&self, kind: u8) -> Rig {
         let engine = Arc::new(MemoryEngine::new());
         let storage = self.storage + 6;
         let mut batch = WriteBatch::new();
-        for (key, value) in self.dump() {
+        for (key, value) in self.dump().into_iter().filter(|pair| pair.0[0] != kind) {
             batch.put(
                 Space::State,
                 [&storage.to_be_bytes()[..], &key].concat(),
                 value,
             );
         }
+        batch.put(
+            Space::State,
+            keys::meta(storage, META_APPLIED),
+            self.applied.to_be_bytes().to_vec(),
+        );
         engine.write(batch).unwrap();
         Rig::open(engine, storage, self.items_max, self.applied)
+    }
+
+    /// The index up to which everything is applied.
+    pub(super) fn applied(&self) -> u64 {
+        self.applied
     }
 
     /// The state as readers have it.
@@ -113,7 +156,7 @@ impl Rig {
         StateView::new(self.engine.clone(), self.storage)
     }
 
-    /// All that the engine has of this replica.
+    /// All that the engine has of this replica, but how far it is.
     pub(super) fn dump(&self) -> Pairs {
         let range = keys::prefix_range(self.storage);
         let scan = self
@@ -124,6 +167,7 @@ impl Rig {
         while let Some((key, value)) = scan.next().unwrap() {
             pairs.insert(key[range.start.len()..].to_vec(), value.to_vec());
         }
+        pairs.remove(&[keys::state_kind::META, META_APPLIED][..]);
         pairs
     }
 
@@ -147,6 +191,15 @@ impl Rig {
         let depends = [keys::state_kind::VNODE, keys::state_kind::JOURNAL];
         pairs.retain(|key, _| !depends.contains(&key[0]));
         (pairs, vnodes)
+    }
+
+    /// Leases of other groups that keys may be attached to here, as the engine has them.
+    pub(super) fn opened(&self) -> BTreeMap<u64, u64> {
+        let pairs = self.dump().into_iter();
+        let open = pairs.filter(|(key, _)| key[0] == keys::state_kind::OPEN);
+        let number = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().unwrap());
+        open.map(|(key, value)| (number(&key[1..]), number(&value)))
+            .collect()
     }
 
     /// The stored users' records, by vnode and key.
