@@ -168,4 +168,41 @@ mod tests {
         let mut buffer = BytesMut::from(&[0; 32][..]);
         assert!(Frame::decode(&mut buffer).is_err());
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            failure_persistence: None,
+            ..proptest::prelude::ProptestConfig::with_cases(2_000)
+        })]
+
+        /// Bytes that are no frame, and frames that were damaged: refused or waited for, with no more
+        /// memory than a frame may take, and what is read is what stands there.
+        #[test]
+        fn any_bytes_are_read_refused_or_waited_for(
+            body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60),
+            changes in proptest::collection::vec(
+                (proptest::prelude::any::<proptest::sample::Index>(), proptest::prelude::any::<u8>()),
+                0..4,
+            ),
+            raw in proptest::prelude::any::<bool>(),
+        ) {
+            let mut bytes = BytesMut::new();
+            match raw {
+                true => bytes.extend_from_slice(&body),
+                false => Frame::new(Service::Shard, 7, Bytes::from(body)).encode(&mut bytes),
+            }
+            for (at, value) in changes.iter().filter(|_| !bytes.is_empty()).collect::<Vec<_>>() {
+                let at = at.index(bytes.len());
+                bytes[at] = *value;
+            }
+            let whole = bytes.clone();
+            let mut again = BytesMut::new();
+            while let Ok(Some(frame)) = Frame::decode(&mut bytes) {
+                let _ = (Service::from_number(frame.service), frame.is_reply());
+                frame.encode(&mut again);
+            }
+            proptest::prop_assert!(bytes.capacity() <= 4 * (HEADER_BYTES + FRAME_BYTES_MAX));
+            proptest::prop_assert_eq!([&again[..], &bytes[..]].concat(), whole.to_vec());
+        }
+    }
 }
