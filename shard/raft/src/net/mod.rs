@@ -4,6 +4,8 @@ mod receive;
 mod send;
 mod snapshot_in;
 mod snapshot_out;
+#[cfg(test)]
+mod snapshot_tests;
 mod standing;
 
 pub use receive::Inbox;

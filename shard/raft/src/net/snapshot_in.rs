@@ -62,6 +62,27 @@ impl Staging {
         raft: &Raft,
         chunk: wire::SnapshotChunk,
     ) -> Result<Option<wire::Vote>, String> {
+        let vote = chunk.vote;
+        let Some((staged, applied)) = self.stage(chunk)? else {
+            return Ok(None);
+        };
+        let snapshot = Snapshot {
+            meta: applied.meta(),
+            snapshot: StateSnapshot::Staged(staged),
+        };
+        let installed = raft
+            .install_full_snapshot(vote.into(), snapshot)
+            .await
+            .map_err(|error| error.to_string())?;
+        metrics::snapshot("received", "ok");
+        Ok(Some(installed.vote.into()))
+    }
+
+    /// Stores the next chunk; after the last one the whole, if it adds up.
+    pub(super) fn stage(
+        &mut self,
+        chunk: wire::SnapshotChunk,
+    ) -> Result<Option<(Staged, wire::Applied)>, String> {
         let Some(staged) = self
             .staged
             .as_ref()
@@ -93,16 +114,7 @@ impl Staging {
         let Some(staged) = self.staged.take() else {
             return Err("this transfer has ended".to_owned());
         };
-        let snapshot = Snapshot {
-            meta: end.applied.meta(),
-            snapshot: StateSnapshot::Staged(staged),
-        };
-        let installed = raft
-            .install_full_snapshot(chunk.vote.into(), snapshot)
-            .await
-            .map_err(|error| error.to_string())?;
-        metrics::snapshot("received", "ok");
-        Ok(Some(installed.vote.into()))
+        Ok(Some((staged, end.applied)))
     }
 }
 

@@ -46,17 +46,7 @@ async fn send_chunks(
     chunk_bytes: usize,
     lane: &Lane,
 ) -> Result<SnapshotResponse<TypeConfig>, Failure> {
-    let reader = ChunkReader {
-        to,
-        vote: vote.into(),
-        next: keys::prefix_range(source.storage).start,
-        source,
-        chunk_bytes,
-        sequence: 0,
-        pairs: 0,
-        hash: Xxh3::new(),
-        ended: false,
-    };
+    let reader = ChunkReader::new(to, vote.into(), source, chunk_bytes);
     let chunks = stream::try_unfold(reader, |mut reader| async move {
         // The scan reads the disk, so it gets a thread that may block.
         let engine = reader.source.engine.clone();
@@ -109,7 +99,7 @@ fn other<E: std::error::Error + 'static>(error: &E) -> Failure {
 }
 
 /// Cuts a state into chunks.
-struct ChunkReader {
+pub(super) struct ChunkReader {
     to: wire::To,
     vote: wire::Vote,
     source: SnapshotSource,
@@ -122,7 +112,26 @@ struct ChunkReader {
 }
 
 impl ChunkReader {
-    fn next(&mut self) -> Result<Option<wire::SnapshotChunk>, caucus_engine::Error> {
+    pub(super) fn new(
+        to: wire::To,
+        vote: wire::Vote,
+        source: SnapshotSource,
+        chunk_bytes: usize,
+    ) -> ChunkReader {
+        ChunkReader {
+            to,
+            vote,
+            next: keys::prefix_range(source.storage).start,
+            source,
+            chunk_bytes,
+            sequence: 0,
+            pairs: 0,
+            hash: Xxh3::new(),
+            ended: false,
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<wire::SnapshotChunk>, caucus_engine::Error> {
         if self.ended {
             return Ok(None);
         }
