@@ -55,8 +55,10 @@ pub(super) fn load(place: &LogPlace, engine: &dyn Engine) -> Result<Inner, OpenE
         let bytes = frame.len();
         let (record, entry) = decode(place, &key, &frame)?;
         let index = entry.log_id.index;
-        let expected = inner.last.map_or(index, |last| last.index + 1);
-        if index != expected || !record.follows(inner.last_chain) {
+        let expected = inner
+            .last
+            .map_or(Some(index), |last| last.index.checked_add(1));
+        if Some(index) != expected || !record.follows(inner.last_chain) {
             return Err(OpenError::InDoubt(format!(
                 "the log record at {index} does not follow the one before"
             )));

@@ -1,6 +1,7 @@
 //! Tests of the parts that openraft drives, and of whole groups over loopback sockets.
 
 mod apply_ahead;
+mod bytes;
 mod cluster;
 mod cluster_faults;
 mod contract;
