@@ -16,6 +16,7 @@ mod lessor;
 mod list;
 mod metrics;
 mod options;
+mod patience;
 mod reads;
 mod requests;
 mod revisions;

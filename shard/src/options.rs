@@ -23,7 +23,8 @@ pub struct Options {
     pub beside_writes_min: usize,
     /// ... or for so many bytes of them.
     pub beside_bytes_min: usize,
-    /// An ask for revisions that isn't answered within this is void: see `Sequencer`.
+    /// An ask for revisions that isn't answered within this is void: see `Sequencer`. A group whose asks take
+    /// longer gives them more: see `Patience`.
     pub ask_timeout: Duration,
     /// Requests that clients named (`Idempotency-Key`) are remembered for this long, by the clocks of the
     /// groups' leaders.

@@ -33,6 +33,7 @@ use crate::driver::Driver;
 use crate::fail_points;
 use crate::inflight::{InFlight, Ticket};
 use crate::metrics::Meters;
+use crate::patience::Patience;
 use crate::revisions::Revisions;
 use crate::shard::UnixClock;
 use crate::state::txn::Footprint;
@@ -130,6 +131,7 @@ pub(crate) struct Sequencer {
     pub(crate) revisions: Revisions,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) options: Options,
+    pub(crate) patience: Patience,
     pub(crate) clock: UnixClock,
     pub(crate) meters: Arc<Meters>,
 }
@@ -303,7 +305,12 @@ impl Sequencer {
             let ticket = self.inflight.open(touched(jobs));
             let started = Instant::now();
             let asked = self.revisions.ask(jobs.len() as u32);
-            let granted = timeout(self.options.ask_timeout, asked).await;
+            let granted = timeout(self.patience.now(), asked).await;
+            match granted {
+                Ok(Some(_)) => self.patience.answered(started.elapsed()),
+                Ok(None) => {}
+                Err(_) => self.patience.passed(),
+            }
             let leadership = self.group.leadership();
             let leads = leadership.here && leadership.term == term;
             match granted {

@@ -26,6 +26,7 @@ use crate::driver::{Driver, OtherGroups};
 use crate::inflight::InFlight;
 use crate::lessor::{LeaseJob, Lessor};
 use crate::metrics::{self, Meters};
+use crate::patience::Patience;
 use crate::reads::{ReadJob, Reads};
 use crate::requests::{check_write, read_job};
 use crate::revisions::Revisions;
@@ -253,6 +254,7 @@ impl Shard {
             revisions: self.inner.revisions.clone(),
             sessions: self.inner.sessions.clone(),
             options: options.clone(),
+            patience: Patience::new(options.ask_timeout),
             clock: self.inner.parts.clock.clone(),
             meters: self.inner.meters.clone(),
         };

@@ -166,3 +166,28 @@ async fn a_slow_grant_is_thrown_away() {
     assert!(revision > void, "{revision} after {void}");
     cluster.end().await;
 }
+
+/// However far away the oracle is: asks that were void in vain are followed by one that is given more time.
+#[tokio::test]
+async fn an_oracle_that_takes_long_is_waited_for() {
+    let mut cluster = Cluster::start(1, hasty()).await;
+    let key = cluster.key(1, 0);
+    cluster.oracle.set(Answering::Hold);
+    let reply = tokio::spawn(cluster.send(1, cluster.put(&key, "x")).reply());
+    let mut asks = 0;
+    while !reply.is_finished() {
+        let ask = within("an ask", cluster.asks.recv()).await.unwrap();
+        asks += 1;
+        // Time is what this is about: longer than the first asks are waited for.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        ask.grant();
+        assert!(asks < 20, "no ask is waited for");
+        until("what comes of it", || {
+            reply.is_finished() || !cluster.asks.is_empty()
+        })
+        .await;
+    }
+    assert!(asks > 1, "the first was void");
+    outcome(reply.await.unwrap());
+    cluster.end().await;
+}
