@@ -11,7 +11,7 @@
 //! | `load` | writers that know exactly what the cluster owes them |
 //! | `metrics` | what `/metrics` says |
 //! | `packages` | the machine's package database as records |
-//! | `random` | numbers that are the same in each run |
+//! | `random` | numbers that are the same in each run (`caucus-power`'s) |
 //! | `wait` | waiting for conditions |
 //! | `watch` | watching over `http`, and coming back |
 //! | `sources` | the repository's own files, for `tidy` |
@@ -31,11 +31,11 @@ pub mod metrics;
 pub mod packages;
 pub mod ports;
 pub mod process;
-pub mod random;
 pub mod sources;
 pub mod wait;
 pub mod watch;
 
+pub use caucus_power::random;
 pub use cluster::{Cluster, Options};
 
 /// Says that a test can't be done here, where it is seen: what `print!` writes is kept from view if the test
