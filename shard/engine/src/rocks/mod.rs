@@ -19,6 +19,9 @@
 //! does: log records carry a checksum and a hash chain ([`crate::record`]), and each replica
 //! compares its log with a *synced mark* kept elsewhere. A replica in doubt stops.
 //!
+//! Of older write-ahead logs, which a newer one follows, the manifest knows the lengths: one that is missing or cut
+//! is an error at open. Without that the newer one would be replayed behind the hole.
+//!
 //! **After a failed sync** the engine accepts no more writes ([`Error::Poisoned`]). The kernel
 //! reports a failed write-back once and may drop the pages, and RocksDB may have lost its buffer,
 //! so a retry that succeeds would be a lie. Reads go on. Open again to find what is on disk.

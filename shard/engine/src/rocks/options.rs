@@ -88,6 +88,9 @@ impl Options {
     pub(super) fn database(&self) -> rocksdb::Options {
         let mut db = rocksdb::Options::default();
         db.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+        // The manifest says which write-ahead logs there must be, and how long each was when the next one was
+        // begun. Else one that is gone or cut at a record leaves a hole: the next one is replayed all the same.
+        db.set_track_and_verify_wals_in_manifest(true);
         // Writes only fill a buffer; the sync thread writes and syncs it (see `syncer`).
         db.set_manual_wal_flush(true);
         db.set_max_total_wal_size(self.wal_bytes_max);

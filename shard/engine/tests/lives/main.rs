@@ -8,6 +8,7 @@
 //! in both spaces. If the memory engine kept another promise than RocksDB does on a disk, a simulation on it would
 //! prove a fiction.
 
+mod damage;
 mod life;
 mod memory;
 mod model;
