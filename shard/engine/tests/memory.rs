@@ -143,3 +143,61 @@ fn old_versions_are_freed_when_nobody_can_see_them() {
     request(&engine).recv().expect("called").expect("sync");
     assert_eq!(engine.stats().memtable_bytes, 0);
 }
+
+#[test]
+fn a_rotten_bit_is_in_all_that_is_read() {
+    let engine = MemoryEngine::new();
+    put(&engine, "key").expect("write");
+    put(&engine, "other").expect("write");
+    request(&engine).recv().expect("called").expect("sync");
+    let snapshot = engine.snapshot();
+    assert!(engine.rot(Space::State, b"key", 9));
+    assert!(!engine.rot(Space::Log, b"key", 9));
+    let rotten = Some(&b"vclue"[..]);
+    let value = |reader: &dyn Reader| reader.get(Space::State, b"key").expect("get");
+    assert_eq!(value(&engine).as_deref(), rotten);
+    assert_eq!(value(&*snapshot).as_deref(), rotten);
+    let recovered = engine.crash();
+    assert_eq!(value(&recovered).as_deref(), rotten);
+    put(&recovered, "key").expect("write");
+    assert_eq!(
+        value(&recovered).as_deref(),
+        Some(&b"value"[..]),
+        "written anew"
+    );
+    let other = recovered.get(Space::State, b"other").expect("get");
+    assert_eq!(other.as_deref(), Some(&b"value"[..]));
+}
+
+#[test]
+fn a_seed_lets_any_value_rot() {
+    let engine = MemoryEngine::new();
+    assert_eq!(engine.rot_any(Space::State, 7), None, "nothing is there");
+    put(&engine, "a").expect("write");
+    put(&engine, "b").expect("write");
+    let mut delete = WriteBatch::new();
+    delete.delete(Space::State, "a");
+    engine.write(delete).expect("write");
+    request(&engine).recv().expect("called").expect("sync");
+    for seed in 0..20 {
+        assert_eq!(
+            engine.rot_any(Space::State, seed).as_deref(),
+            Some(&b"b"[..])
+        );
+        engine.rot_any(Space::State, seed);
+    }
+    let value = engine.get(Space::State, b"b").expect("get");
+    assert_eq!(value.as_deref(), Some(&b"value"[..]), "each bit twice");
+}
+
+#[test]
+fn a_wiped_disk_has_nothing_and_can_be_written() {
+    let engine = MemoryEngine::new();
+    put(&engine, "key").expect("write");
+    request(&engine).recv().expect("called").expect("sync");
+    let fresh = engine.wipe();
+    assert_eq!(put(&engine, "other"), Err(Error::Closed));
+    assert!(!has(&fresh, "key"));
+    put(&fresh, "key").expect("write");
+    assert!(has(&fresh, "key"));
+}

@@ -140,6 +140,24 @@ impl MemoryEngine {
         }
     }
 
+    /// Lose power and the disk: a new engine, with nothing. For the rest as [`crash`](MemoryEngine::crash).
+    pub fn wipe(&self) -> MemoryEngine {
+        drop(self.crash());
+        MemoryEngine::new()
+    }
+
+    /// Let a bit of a stored value rot: snapshots and what a crash leaves have it too. False if no value is there.
+    pub fn rot(&self, space: Space, key: &[u8], bit: u64) -> bool {
+        self.shared.write().map.rot(space, key, bit)
+    }
+
+    /// The same for the value that a seed picks; its key.
+    pub fn rot_any(&self, space: Space, seed: u64) -> Option<Bytes> {
+        let mut inner = self.shared.write();
+        let key = inner.map.nth(space, seed)?;
+        inner.map.rot(space, &key, seed).then_some(key)
+    }
+
     /// Batches that a crash would lose.
     pub fn unsynced_batches(&self) -> u64 {
         let inner = self.shared.read();

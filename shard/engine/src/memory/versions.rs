@@ -130,6 +130,29 @@ impl VersionedMap {
         self.bytes -= freed as u64;
     }
 
+    /// Flip one bit of the value of a key, in all versions; false if there is none.
+    pub(super) fn rot(&mut self, space: Space, key: &[u8], bit: u64) -> bool {
+        let mut has_rotted = false;
+        for (_, value) in self.map_mut(space).get_mut(key).into_iter().flatten() {
+            let Some(whole) = value.as_ref().filter(|value| !value.is_empty()) else {
+                continue;
+            };
+            let mut bytes = whole.to_vec();
+            let at = (bit / 8 % bytes.len() as u64) as usize;
+            bytes[at] ^= 1 << (bit % 8);
+            *value = Some(Bytes::from(bytes));
+            has_rotted = true;
+        }
+        has_rotted
+    }
+
+    /// The key of that number, counted round and round.
+    pub(super) fn nth(&self, space: Space, number: u64) -> Option<Bytes> {
+        let keys = self.map(space).len() as u64;
+        let number = number.checked_rem(keys)? as usize;
+        self.map(space).keys().nth(number).cloned()
+    }
+
     pub(super) fn pin(&mut self, view: u64) {
         *self.pins.entry(view).or_default() += 1;
     }
