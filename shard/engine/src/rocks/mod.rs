@@ -20,7 +20,8 @@
 //! compares its log with a *synced mark* kept elsewhere. A replica in doubt stops.
 //!
 //! Of older write-ahead logs, which a newer one follows, the manifest knows the lengths: one that is missing or cut
-//! is an error at open. Without that the newer one would be replayed behind the hole.
+//! is an error at open. Without that the newer one would be replayed behind the hole. How long the manifest itself
+//! is stands in a file of ours (`manifest`).
 //!
 //! **After a failed sync** the engine accepts no more writes ([`Error::Poisoned`]). The kernel
 //! reports a failed write-back once and may drop the pages, and RocksDB may have lost its buffer,
@@ -35,6 +36,7 @@
 //! found at the next open.
 
 mod format;
+mod manifest;
 mod options;
 mod read;
 mod reclaim;

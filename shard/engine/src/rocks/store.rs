@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::space::{SpaceGuard, file_system};
-use super::{failure, format};
+use super::{failure, format, manifest};
 use crate::error::{Error, Result};
 use crate::{Op, Space, SpaceState, Stats, WriteBatch};
 use rocksdb::{
@@ -11,8 +11,8 @@ use rocksdb::{
 };
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Names of the column families: on disk for ever.
@@ -30,7 +30,10 @@ const HELD_BACK_PAUSE: Duration = Duration::from_millis(2);
 pub(super) struct Store {
     db: DB,
     cache: Cache,
+    path: PathBuf,
     directory: PathBuf,
+    /// As the file says, if it has been written since the open.
+    manifest: Mutex<Option<manifest::Length>>,
     /// Set by the first sync that failed, never cleared: see [`Error::Poisoned`].
     poison: OnceLock<Error>,
     space: SpaceGuard,
@@ -57,6 +60,9 @@ impl Store {
             ColumnFamilyDescriptor::new(STATE, options.state(&cache)),
         ];
         let directory = format::database(path);
+        if !opening.is_new() {
+            manifest::check(path, &directory)?;
+        }
         let db = DB::open_cf_descriptors(&database, &directory, families).map_err(failure)?;
         let store = Self {
             db,
@@ -66,7 +72,9 @@ impl Store {
             is_small: options.compaction_bytes_max.is_some(),
             memtables_bytes: MEMTABLES_MAX * options.write_buffer_bytes as u64,
             errors_past: AtomicU64::new(0),
+            path: path.to_owned(),
             directory,
+            manifest: Mutex::default(),
         };
         if opening.is_new() {
             store.must_be_empty()?;
@@ -198,6 +206,15 @@ impl Store {
             let _ = self.poison.set(error.clone());
             error
         })
+    }
+
+    /// Write down how long the manifest is. A failure only leaves the older word standing.
+    pub(super) fn note_manifest(&self) {
+        // No code that can panic runs under this lock.
+        let mut known = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = manifest::note(&self.path, &self.directory, &mut known) {
+            tracing::warn!(%error, "the length of the manifest cannot be written down");
+        }
     }
 
     /// Whether a sync has failed.

@@ -107,11 +107,13 @@ fn run(shared: &Shared, store: &Store) {
             }
         }
         store.refresh_space();
+        store.note_manifest();
     }
     // RocksDB drops its buffer of un-synced writes on close; nobody was promised them, but an
     // orderly stop should lose nothing.
     if !store.is_poisoned() {
         let _ = sync(store);
+        store.note_manifest();
     }
 }
 
