@@ -42,12 +42,17 @@ use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
 use fatal::Fatal;
 
+const _: () = assert!(
+    cfg!(feature = "planted") || !caucus_planted::COMPILED_IN,
+    "bugs are planted in a binary that is to be shipped: build it apart from what enables them"
+);
+
 /// Requests are many small allocations on several threads, which the system's allocator is slow at.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match execute(Cli::parse().command) {
+    match is_fit().and_then(|()| execute(Cli::parse().command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fatal) => {
             if !fatal.message.is_empty() {
@@ -56,6 +61,25 @@ fn main() -> ExitCode {
             ExitCode::from(fatal.code)
         }
     }
+}
+
+/// A binary with bugs compiled in does nothing without one that is named.
+#[cfg(feature = "planted")]
+fn is_fit() -> Result<(), Fatal> {
+    let message = match caucus_planted::from_environment() {
+        Ok(Some(_)) => return Ok(()),
+        Ok(None) => format!(
+            "bugs are compiled into this binary, for tests; {} names one",
+            caucus_planted::VARIABLE
+        ),
+        Err(why) => why,
+    };
+    Err(Fatal { code: 2, message })
+}
+
+#[cfg(not(feature = "planted"))]
+fn is_fit() -> Result<(), Fatal> {
+    Ok(())
 }
 
 fn execute(command: Command) -> Result<(), Fatal> {

@@ -11,6 +11,8 @@
 //! rise. Nothing but `confirmed` reads the ceiling, and only for a term that has no memory yet: a
 //! leader that was deposed and elected again in between has the ceiling of another in its state.
 
+use caucus_planted as planted;
+
 use crate::view::Applied;
 
 /// The revision of a store to which nothing was written yet, as in etcd: the first write makes the next.
@@ -65,6 +67,12 @@ impl Grants {
         if self.memory.is_some_and(|memory| memory.term == term) {
             return true;
         }
+        if planted::is(planted::GRANTS_KEPT_OVER_TERMS)
+            && let Some(memory) = &mut self.memory
+        {
+            memory.term = term;
+            return true;
+        }
         self.memory = None;
         let applied = applied();
         if applied.at.term != term {
@@ -94,6 +102,11 @@ impl Grants {
         Some(Block { first, count })
     }
 
+    /// The term that it remembers.
+    pub(crate) fn term(&self) -> Option<u64> {
+        self.memory.map(|memory| memory.term)
+    }
+
     /// The last revision granted, or one above it that never will be.
     pub(crate) fn last_granted(&self) -> Option<u64> {
         self.memory.map(|memory| memory.last)
@@ -114,6 +127,9 @@ impl Grants {
             return None;
         }
         memory.raising = Some(memory.last);
+        if planted::is(planted::GRANTED_ABOVE_CEILING) {
+            memory.limit = to;
+        }
         Some(Raise {
             term: memory.term,
             to,

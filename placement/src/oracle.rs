@@ -14,7 +14,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use caucus_raft::{ConfirmError, Group};
+use caucus_planted as planted;
+use caucus_raft::{ConfirmError, Confirmed, Group};
 use caucus_ring::Revision;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -179,7 +180,10 @@ impl Rounds {
         }
         let confirmed = match self.group.confirm().await {
             Ok(confirmed) => confirmed,
-            Err(error) => return self.deny(&denied(error)),
+            Err(error) => match self.grants.term() {
+                Some(term) if planted::is(planted::GRANTED_WITHOUT_QUORUM) => Confirmed { term },
+                Some(_) | None => return self.deny(&denied(error)),
+            },
         };
         let view = &self.view;
         if !self.grants.confirmed(confirmed.term, || view.applied()) {

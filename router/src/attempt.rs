@@ -6,9 +6,11 @@ use bytes::Bytes;
 use caucus_api::Failure;
 use caucus_api::shard::reply::Body as Answer;
 use caucus_api::shard::request::Body;
-use caucus_api::shard::{Reply, Request};
+use caucus_api::shard::{Reply, Request, Write};
 use caucus_client::{CallError, Pending};
+use caucus_planted as planted;
 use caucus_ring::{Epoch, GroupId, NodeId};
+use prost::Message;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -70,6 +72,7 @@ impl Router {
         deadline: Instant,
         failed: Option<(Option<Sent>, Stumble)>,
     ) -> Result<Reply, Stop> {
+        let mut body = std::borrow::Cow::Borrowed(body);
         let mut wanted = None;
         if let Some((sent, stumble)) = failed {
             wanted = self
@@ -78,7 +81,7 @@ impl Router {
         }
         loop {
             let now = Instant::now();
-            let (sent, stumble) = match self.send(target, body, at_least, wanted, now, deadline) {
+            let (sent, stumble) = match self.send(target, &body, at_least, wanted, now, deadline) {
                 Err(failed) => failed,
                 Ok((sent, pending)) => {
                     let ends = deadline.min(now + self.shared.options.attempt_timeout);
@@ -92,7 +95,27 @@ impl Router {
             wanted = self
                 .stumbled(target, sent, stumble, &mut retry, deadline)
                 .await?;
+            if planted::is(planted::RETRIED_UNDER_NEW_ID) {
+                body = std::borrow::Cow::Owned(self.renamed(&body));
+            }
         }
+    }
+
+    /// For a planted bug: the same write under another id.
+    fn renamed(&self, body: &Body) -> Body {
+        let write = match body {
+            Body::Write(encoded) => Write::decode(encoded.clone()).ok(),
+            _ => None,
+        };
+        // One that a client named has that name.
+        let Some(write) = write.filter(|write| write.fingerprint == 0) else {
+            return body.clone();
+        };
+        let ticket = self.begin(1);
+        let id = Some(ticket.id(0));
+        // Never finished, or the group might refuse it for that.
+        std::mem::forget(ticket);
+        Body::Write(Write { id, ..write }.encode_to_vec().into())
     }
 
     /// Chooses group and node and queues the request there.

@@ -7,6 +7,7 @@ use caucus_api::limits::PAGE_BYTES_MAX;
 use caucus_api::shard::reply::Body as Answer;
 use caucus_api::shard::request::Body;
 use caucus_api::shard::{self, Filter, Item, Reply};
+use caucus_planted as planted;
 use caucus_ring::{GroupId, Revision, VnodeSet};
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep};
@@ -164,7 +165,10 @@ impl Router {
             delimiter: listing.delimiter.clone(),
             prefix_length: listing.prefix_length as u32,
             bytes_max: (PAGE_BYTES_MAX / parts).max(GROUP_BYTES_MIN) as u32,
-            revision: listing.revision.map_or(0, |revision| revision.0),
+            revision: match planted::is(planted::LISTING_NOT_AT_REVISION) {
+                true => 0,
+                false => listing.revision.map_or(0, |revision| revision.0),
+            },
             filter: listing.filter,
             count: listing.count,
             count_only: listing.count_only,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use caucus_api::Failure;
 use caucus_client::CallError;
+use caucus_planted as planted;
 use caucus_ring::{Epoch, NodeId};
 use tokio::time::Instant;
 
@@ -137,6 +138,7 @@ impl Retry {
         let outcome = match (self.is_write, self.unknown) {
             (false, _) => Outcome::Read,
             (true, false) => Outcome::NotApplied,
+            (true, true) if planted::is(planted::UNKNOWN_TOLD_AS_FAILED) => Outcome::NotApplied,
             (true, true) => Outcome::Unknown,
         };
         Step::GiveUp(Error { reason, outcome })

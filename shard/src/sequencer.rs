@@ -23,6 +23,7 @@ use caucus_api::shard::outcome::Kind as OutcomeKind;
 use caucus_api::shard::reply::Body;
 use caucus_api::shard::{Batch, Command, Outcome, Reply, SessionProgress, TxnDone};
 use caucus_api::{Failure, ReplyTo};
+use caucus_planted as planted;
 use caucus_raft::{Group, ProposeError};
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -304,7 +305,11 @@ impl Sequencer {
             }
             let ticket = self.inflight.open(touched(jobs));
             let started = Instant::now();
-            let asked = self.revisions.ask(jobs.len() as u32);
+            let late_max = match planted::is(planted::JOINS_AFTER_ASK) {
+                true => 16,
+                false => 0,
+            };
+            let asked = self.revisions.ask(jobs.len() as u32 + late_max);
             let granted = timeout(self.patience.now(), asked).await;
             match granted {
                 Ok(Some(_)) => self.patience.answered(started.elapsed()),
@@ -318,6 +323,8 @@ impl Sequencer {
                     self.meters
                         .ask_seconds
                         .record(started.elapsed().as_secs_f64());
+                    let late = (0..late_max).map_while(|_| self.queue.try_recv().ok());
+                    jobs.extend(late);
                     return Some((first, ticket));
                 }
                 Ok(_) | Err(_) => {

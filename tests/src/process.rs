@@ -10,23 +10,40 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::wait::wait_for;
 
-/// The binary under test, built into the directory that this test runs from.
+/// The binary under test: what is shipped, or the one with bugs compiled in if the environment names one
+/// (`tests/planted`).
 pub fn caucus() -> PathBuf {
+    match std::env::var_os(caucus_planted::VARIABLE) {
+        Some(_) => built("caucus-planted", "run deploy/local/planted"),
+        None => shipped(),
+    }
+}
+
+/// The binary that is shipped.
+pub fn shipped() -> PathBuf {
+    built(
+        "caucus",
+        "run deploy/local/test, or cargo build --release first",
+    )
+}
+
+/// In the directory that this test runs from.
+fn built(name: &str, remedy: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let profile = test
         .parent()
         .and_then(Path::parent)
         .expect("tests run from PROFILE/deps");
-    let binary = profile.join("caucus");
+    let binary = profile.join(name);
     assert!(
         binary.exists(),
-        "{} isn't built: run deploy/local/test, or cargo build --release first",
+        "{} isn't built: {remedy}",
         binary.display()
     );
     binary
 }
 
-/// `caucus` with arguments, and nothing of the caller's configuration.
+/// `caucus` with arguments, and nothing of the caller's configuration but a planted bug.
 pub fn command(args: &[&str]) -> Command {
     command_behind(&[], args)
 }
@@ -43,7 +60,8 @@ pub fn command_behind(before: &[String], args: &[&str]) -> Command {
     };
     command.args(args).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CAUCUS_") {
+        let is_ours = name.to_string_lossy().starts_with("CAUCUS_");
+        if is_ours && name != caucus_planted::VARIABLE {
             command.env_remove(name);
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use caucus_planted as planted;
 use tokio::sync::mpsc;
 
 use super::event::{End, Event, Told};
@@ -102,7 +103,11 @@ impl Merger {
 
     /// Tells what all groups have got to.
     async fn tell(&mut self) -> Result<(), End> {
-        let through = self.parts.iter().map(|part| part.position).min();
+        let positions = self.parts.iter().map(|part| part.position);
+        let through = match planted::is(planted::GROUPS_NOT_MERGED) {
+            true => positions.max(),
+            false => positions.min(),
+        };
         let through = through.unwrap_or(0);
         let events = self.pending.up_to(through);
         if self.wanted.is_some_and(|wanted| through >= wanted) {

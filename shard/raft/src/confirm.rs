@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use caucus_planted as planted;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
@@ -76,7 +77,7 @@ impl Confirmer {
 
     async fn run(self: Arc<Self>) {
         loop {
-            let waiting = {
+            let mut waiting = {
                 let mut state = self.lock();
                 if state.waiting.is_empty() {
                     state.running = false;
@@ -86,6 +87,9 @@ impl Confirmer {
             };
             let started = Instant::now();
             let result = self.round().await;
+            if planted::is(planted::CONFIRMED_BY_EARLIER_ROUND) {
+                waiting.append(&mut self.lock().waiting);
+            }
             self.meters.confirms.increment(1);
             self.meters
                 .confirm_seconds
@@ -107,7 +111,9 @@ impl Confirmer {
             return Err(ConfirmError::NotLeader { leader });
         }
         self.upheld(led.term).await?;
-        self.applied(led.term).await?;
+        if !planted::is(planted::CONFIRMED_BEFORE_OWN_ENTRY) {
+            self.applied(led.term).await?;
+        }
         Ok(Confirmed { term: led.term })
     }
 

@@ -7,6 +7,7 @@ use caucus_api::shard::reply::Body;
 use caucus_api::shard::request::Body as Ask;
 use caucus_api::shard::write::Action;
 use caucus_api::shard::{Abort, Answer, Commit, Decide, Forget, Part, Prepare, TxnDone, Write};
+use caucus_planted as planted;
 use futures::future::join_all;
 use prost::Message;
 use tokio::time::{Instant, sleep};
@@ -129,6 +130,11 @@ impl Driver {
                 let failure = Failure::Deadline { unknown: false };
                 self.abort(write, prepare, attempt, failure).await
             }
+            Err(_) if planted::is(planted::TOLD_BEFORE_DECIDED) => End::Answer(TxnDone {
+                revision: attempt,
+                forgotten: true,
+                ..TxnDone::default()
+            }),
             Err(failure) => End::Lost(unknown(failure)),
         }
     }
@@ -288,7 +294,7 @@ impl Driver {
         let confirmed = replies
             .iter()
             .all(|reply| matches!(reply, Ok(Body::Txn(_))));
-        if confirmed {
+        if confirmed || planted::is(planted::DECISION_FORGOTTEN_EARLY) {
             fail_points::at(fail_points::ALL_COMMITTED);
             // Not waited for: should it fail, recovery asks again.
             let (this, forget) = (

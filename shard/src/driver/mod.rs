@@ -25,6 +25,7 @@ use caucus_api::shard::reply::Body;
 use caucus_api::shard::request::Body as Ask;
 use caucus_api::shard::write::Action;
 use caucus_api::shard::{Outcome, Part, Reply, RequestId, Txn, TxnDone, Write};
+use caucus_planted as planted;
 use caucus_raft::Group;
 use futures::future::BoxFuture;
 use prost::Message;
@@ -209,7 +210,7 @@ impl Driver {
             touches,
             step: None,
             session: 0,
-            term: Some(term),
+            term: (!planted::is(planted::LEASE_STEP_OF_OLD_TERM)).then_some(term),
             encoded: write.encode_to_vec().into(),
             deadline,
             reply: Box::new(move |reply| _ = told.send(reply)),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use caucus_api::shard::reply::Body;
 use caucus_api::shard::request::Body as Ask;
 use caucus_api::shard::write::Action;
-use caucus_api::shard::{Abort, Attempt, Commit, Fate, Prepare, Write};
+use caucus_api::shard::{Abort, Attempt, Commit, Fate, Forget, Prepare, Write};
+use caucus_planted as planted;
 use tokio::time::{Instant, sleep};
 
 use super::attempt::step;
@@ -111,7 +112,10 @@ impl Driver {
 
     async fn end_own(&self, attempt: &Attempt, write: &Write, prepare: &Prepare) {
         let name = attempt.attempt;
-        if attempt.revision > 0 {
+        if attempt.revision > 0 && planted::is(planted::DECISION_DROPPED_IN_RECOVERY) {
+            let forget = step(write, Action::Forget(Forget { attempt: name }));
+            _ = self.here(forget, Instant::now() + END_WAIT).await;
+        } else if attempt.revision > 0 {
             let (revision, path) = (attempt.revision, &attempt.path);
             self.commit_others(write, prepare, name, revision, path)
                 .await;

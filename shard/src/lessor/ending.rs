@@ -20,6 +20,7 @@ use caucus_api::shard::request::Body as Ask;
 use caucus_api::shard::{
     AttachedKey, AttachedTo, Lease, LeaseCall, Operation, Remove, Span, TxnDone,
 };
+use caucus_planted as planted;
 use tokio::time::Instant;
 
 use super::{Lessor, all, alone, lease_step, operation, over, step};
@@ -88,7 +89,11 @@ impl Lessor {
         }
         loop {
             let mut keys = Vec::new();
-            for group in std::iter::once(&driver.this_group()).chain(&lease.groups) {
+            let elsewhere = match planted::is(planted::LEASE_LEAVES_KEYS) {
+                true => &[],
+                false => &lease.groups[..],
+            };
+            for group in std::iter::once(&driver.this_group()).chain(elsewhere) {
                 let left = KEYS_MAX - keys.len();
                 if left > 0 {
                     keys.extend(self.keys_there(*group, id, left, deadline).await?);

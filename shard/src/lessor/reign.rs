@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use caucus_api::shard::Lease;
+use caucus_planted as planted;
 use tokio::time::Instant;
 
 /// A lease is taken as over only so long after its time, beside a part of it: clocks of clients and servers
@@ -108,7 +109,11 @@ impl Reign {
             due: BinaryHeap::with_capacity(leases.len()),
         };
         for (id, lease) in leases {
-            reign.take(id, Live::new(&lease, now));
+            let mut live = Live::new(&lease, now);
+            if planted::is(planted::LEASE_SHORTENED_BY_NEW_LEADER) {
+                live.until = now + live.recorded / 2;
+            }
+            reign.take(id, live);
         }
         reign
     }
@@ -181,13 +186,16 @@ impl Reign {
         let Some(live) = self.leases.get_mut(&id) else {
             return Alive::Gone;
         };
+        if (live.ends || live.busy) && planted::is(planted::KEEPALIVE_OF_ENDING) {
+            return Alive::Prolonged { ttl: live.ttl };
+        }
         if live.ends {
             return Alive::Gone;
         }
         if live.busy {
             return Alive::Busy;
         }
-        if live.is_checkpointed {
+        if live.is_checkpointed && !planted::is(planted::RENEWAL_NOT_LOGGED) {
             live.busy = true;
             return Alive::Renew { grant: live.grant };
         }

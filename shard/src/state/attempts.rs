@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use caucus_api::shard::Attempt;
 use caucus_engine::keys;
+use caucus_planted as planted;
 use caucus_raft::{StateView, Txn};
 use prost::Message;
 use tokio::sync::watch;
@@ -36,7 +37,13 @@ impl Attempts {
         let mut scan = state.scan(&range)?;
         while let Some((_, stored)) = scan.next()? {
             let attempt = Attempt::decode(stored).map_err(|_| corrupt("a transaction"))?;
+            if attempt.revision == 0 && planted::is(planted::PREPARED_FORGOTTEN_ON_RESTART) {
+                continue;
+            }
             attempts.take(Arc::new(attempt));
+        }
+        if planted::is(planted::LOCKS_FORGOTTEN_ON_RESTART) {
+            attempts.locks = Locks::default();
         }
         standing.replace(&attempts);
         Ok(attempts)
@@ -62,6 +69,9 @@ impl Attempts {
     /// No change at or below it follows: the highest revision applied, or what that was before the oldest
     /// Prepare that isn't decided.
     pub(super) fn frontier(&self, highest: u64) -> u64 {
+        if planted::is(planted::EVENTS_BEFORE_FRONTIER) {
+            return highest;
+        }
         let undecided = self.all.values().filter(|attempt| attempt.revision == 0);
         let floors = undecided.map(|attempt| attempt.floor);
         floors.min().map_or(highest, |floor| floor.min(highest))

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use caucus_api::shard::{Outcome, RequestId, SessionProgress};
+use caucus_planted as planted;
 
 use super::record::{DedupItem, DedupRecord, SessionRecord};
 
@@ -160,10 +161,16 @@ impl Dedup {
     /// Forgets the oldest entries while there are too many items; raises the floor over them.
     pub(super) fn limit(&mut self, forgotten: &mut Forgotten) {
         let before = self.floor;
-        while self.items > self.items_max
+        let items_max = match planted::is(planted::DEDUP_FORGOTTEN_EARLY) {
+            true => 2,
+            false => self.items_max,
+        };
+        while self.items > items_max
             && let Some((index, entry)) = self.entries.pop_first()
         {
-            self.floor = self.floor.max(entry.revision);
+            if !planted::is(planted::DEDUP_FORGOTTEN_EARLY) {
+                self.floor = self.floor.max(entry.revision);
+            }
             for (session, sequence) in entry.ids {
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.named -= 1;

@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use caucus_api::shard::{Outcome, RequestId};
 use caucus_engine::{Error, keys};
+use caucus_planted as planted;
 use caucus_raft::{StateView, Txn};
 use caucus_ring::Vnode;
 use prost::Message;
@@ -50,6 +51,9 @@ impl Idempotent {
     /// Reads the table from the state.
     pub(super) fn load(state: &StateView) -> Result<Idempotent, Error> {
         let mut table = Idempotent::default();
+        if planted::is(planted::NAMES_FORGOTTEN_ON_RESTART) {
+            return Ok(table);
+        }
         let range = keys::kind_range(state.storage(), keys::state_kind::IDEMPOTENT);
         let mut scan = state.scan(&range)?;
         while let Some((key, value)) = scan.next()? {

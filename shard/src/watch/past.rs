@@ -2,6 +2,7 @@
 
 use caucus_api::Failure;
 use caucus_api::shard::Event;
+use caucus_planted as planted;
 use caucus_raft::Group;
 
 use super::session::ANSWER_BYTES_MAX;
@@ -31,7 +32,12 @@ pub(crate) fn past(
         bytes_max: ANSWER_BYTES_MAX,
         looked_max: LOOKED_MAX,
     };
-    let read = past.read();
+    let mut read = past.read();
+    if let Ok((events, _)) = &mut read
+        && planted::is(planted::DELETES_NOT_REPLAYED)
+    {
+        events.retain(|event| !event.record.is_empty());
+    }
     // Afterwards: what was compacted, or replaced by a snapshot, meanwhile may be missing in it.
     if group.view().storage() != storage {
         return Err(Failure::NotLeader { leader: None });

@@ -6,6 +6,7 @@ use caucus_api::interests::Interests;
 use caucus_api::shard::reply::Body;
 use caucus_api::shard::{Event, Follow, Followed, Interest, Reply};
 use caucus_api::{Failure, ReplyTo};
+use caucus_planted as planted;
 use tokio::time::Instant;
 
 use super::feed::{Feed, Since};
@@ -60,10 +61,11 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(follow: &Follow, position: u64, now: Instant) -> Session {
+        let after = follow.after + u64::from(planted::is(planted::RESUMED_TOO_FAR));
         Session {
             turn: follow.turn,
             interests: Arc::default(),
-            at: if follow.now { position } else { follow.after },
+            at: if follow.now { position } else { after },
             waiting: None,
             reading: None,
             heard: now,
@@ -118,6 +120,9 @@ impl Session {
         for change in changes {
             if bytes >= ANSWER_BYTES_MAX && change.revision > self.at {
                 return Ok(events);
+            }
+            if change.revision == self.at && planted::is(planted::REVISION_CUT) {
+                continue;
             }
             self.at = change.revision;
             let Some(with_previous) = wants(&self.interests, &change.key) else {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use bytes::Bytes;
 use caucus_engine::record::{CHAIN_START, encode_record};
 use caucus_engine::{Engine, Space, WriteBatch, keys};
+use caucus_planted as planted;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use prost::Message;
 use tokio::sync::{oneshot, watch};
@@ -132,6 +133,7 @@ impl Log {
         let inner = super::read::load(&place, engine.as_ref())?;
         if let Some(mark) = marks.get(place.group, place.replica)
             && let Some(missing) = mark.missing(inner.vote, inner.last)
+            && !planted::is(planted::LOST_TAIL_ACCEPTED)
         {
             return Err(super::read::OpenError::InDoubt(missing));
         }
@@ -156,9 +158,12 @@ impl Log {
     /// Whether this replica has promised its vote to nobody but `leader` since `term` began, and to
     /// nobody in a later term. See `net::standing`.
     pub(crate) fn upholds(&self, term: u64, leader: u64) -> bool {
-        self.lock()
-            .promised
-            .is_none_or(|vote| vote.term < term || (vote.term == term && vote.replica == leader))
+        let inner = self.lock();
+        let vote = match planted::is(planted::UPHELD_BY_SAVED_VOTE) {
+            true => inner.vote,
+            false => inner.promised,
+        };
+        vote.is_none_or(|vote| vote.term < term || (vote.term == term && vote.replica == leader))
     }
 
     /// Waits until the entry at `index` is in the engine.

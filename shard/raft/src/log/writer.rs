@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use caucus_engine::{Engine, WriteBatch};
+use caucus_planted as planted;
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 
@@ -140,8 +141,12 @@ fn written(ops: impl Iterator<Item = Op>) -> Vec<Op> {
         match op {
             Op::Append { ref log, last, .. } => {
                 log.set_written(last.index);
-                waiting.push(op);
+                match planted::is(planted::APPEND_NOT_SYNCED) {
+                    true => op.answer_unsynced(),
+                    false => waiting.push(op),
+                }
             }
+            Op::Vote { .. } if planted::is(planted::VOTE_NOT_SYNCED) => op.answer_unsynced(),
             Op::Vote { .. } => waiting.push(op),
             Op::Written { done, .. } => {
                 // The asker may be gone with its group.
@@ -188,6 +193,14 @@ impl Op {
             Op::Written { done, .. } => {
                 let _ = done.send(Ok(()));
             }
+        }
+    }
+
+    /// For planted bugs: as if it were durable, which the synced mark doesn't hear of.
+    fn answer_unsynced(self) {
+        match self {
+            Op::Append { done, .. } => done.io_completed(Ok(())),
+            Op::Vote { done, .. } | Op::Written { done, .. } => _ = done.send(Ok(())),
         }
     }
 

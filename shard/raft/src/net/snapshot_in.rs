@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use caucus_engine::{Engine, Space, WriteBatch, keys};
+use caucus_planted as planted;
 use openraft::storage::Snapshot;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -108,7 +109,8 @@ impl Staging {
         let Some(end) = chunk.end else {
             return Ok(None);
         };
-        if (end.pairs, end.hash) != (self.pairs, self.hash.digest()) {
+        let adds_up = (end.pairs, end.hash) == (self.pairs, self.hash.digest());
+        if !adds_up && !planted::is(planted::SNAPSHOT_NOT_CHECKED) {
             return Err("the chunks do not add up to what was sent".to_owned());
         }
         let Some(staged) = self.staged.take() else {

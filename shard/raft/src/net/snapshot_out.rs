@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use caucus_engine::{Direction, Space, keys};
 use caucus_peer::{CallError, Lane, Service};
+use caucus_planted as planted;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use openraft::errors::{NetworkError, RPCError, StreamingError, Unreachable};
 use openraft::raft::SnapshotResponse;
@@ -151,6 +152,10 @@ impl ChunkReader {
             let mut after = key.to_vec();
             after.push(0);
             self.next = after.into();
+            let is_dedup = key.get(prefix) == Some(&keys::state_kind::DEDUP);
+            if is_dedup && planted::is(planted::DEDUP_NOT_IN_SNAPSHOT) {
+                continue;
+            }
             bytes += key.len() + value.len();
             let pair = wire::Pair {
                 key: key.slice(prefix..),

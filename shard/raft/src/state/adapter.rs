@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 use caucus_engine::{Space, WriteBatch, keys};
+use caucus_planted as planted;
 use futures::{Stream, StreamExt};
 use openraft::RaftSnapshotBuilder;
 use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot};
@@ -115,6 +116,12 @@ impl Adapter {
         self.applied.last = Some(last);
         let mut batch = txn.into_batch();
         put_applied(&mut batch, self.view.storage(), &self.applied);
+        if planted::is(planted::APPLIED_BEFORE_STATE) {
+            let mut first = WriteBatch::new();
+            put_applied(&mut first, self.view.storage(), &self.applied);
+            let written = self.view.engine().write(first.essential());
+            written.map_err(io::Error::other)?;
+        }
         let bytes = batch.size_bytes();
         self.view
             .engine()

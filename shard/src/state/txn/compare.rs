@@ -5,6 +5,8 @@ use std::cmp::Ordering;
 use caucus_api::shard::compare::{Relation, Target};
 use caucus_api::shard::{Compare, Compared, Record, Txn};
 
+use caucus_planted as planted;
+
 use super::tree;
 use super::view::{Trouble, View};
 use crate::state::number;
@@ -53,6 +55,12 @@ fn holds_of(compare: &Compare, record: &Record) -> bool {
     };
     match &compare.target {
         Some(Target::Version(version)) => of(record.version, *version),
+        // Whether there is a key at all is still asked.
+        Some(Target::CreateRevision(1..))
+            if record.create_revision > 0 && planted::is(planted::FENCING_NOT_COMPARED) =>
+        {
+            true
+        }
         Some(Target::CreateRevision(revision)) => of(record.create_revision, *revision),
         Some(Target::ModRevision(revision)) => of(record.mod_revision, *revision),
         Some(Target::Lease(lease)) => of(record.lease, *lease),

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use caucus_planted as planted;
 
 /// The keys and ranges that one operation touches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -197,7 +198,7 @@ impl Locks {
 
     /// As [`in_the_way`](Self::in_the_way) for the write of one key.
     pub(crate) fn in_the_way_of_key(&self, key: &[u8]) -> Option<Holder> {
-        if self.held.is_empty() {
+        if self.held.is_empty() || planted::is(planted::LOCKS_IGNORED) {
             return None;
         }
         let by_key = self
