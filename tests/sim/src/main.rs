@@ -53,6 +53,10 @@ struct Args {
     /// So many at a time; by default one a core
     #[arg(long, value_name = "COUNT")]
     jobs: Option<usize>,
+    /// The bug that is planted in every run; with more than one seed, the first that finds it ends them.
+    /// `all`: one after the other
+    #[arg(long, value_name = "NAME")]
+    planted: Option<String>,
     /// Where histories of runs that failed are kept
     #[arg(long, value_name = "DIR", default_value = "target/sim")]
     keep: PathBuf,
@@ -71,12 +75,35 @@ fn main() -> ExitCode {
         let log = tracing_subscriber::fmt().with_env_filter(filter);
         log.with_writer(std::io::stderr).init();
     }
+    #[cfg(feature = "planted")]
+    let planted = match args.planted.as_deref().map(caucus_planted::Bug::named) {
+        Some(None) => return unknown_bug(),
+        planted => planted.flatten(),
+    };
+    #[cfg(not(feature = "planted"))]
+    if args.planted.is_some() {
+        return unknown_bug();
+    }
     let report = run::run(run::Order {
         seed,
+        #[cfg(feature = "planted")]
+        planted,
         length: args.length * 1000,
         traces: args.trace,
         keep: args.keep,
     });
     println!("{}", report.value);
     ExitCode::from(u8::from(!report.is_ok))
+}
+
+fn unknown_bug() -> ExitCode {
+    if caucus_planted::COMPILED_IN {
+        let names = caucus_planted::ALL.map(|bug| bug.name);
+        eprintln!("there are the bugs {}", names.join(", "));
+    } else {
+        eprintln!(
+            "no bugs are compiled into this program: tests/sim/planted builds one that has them"
+        );
+    }
+    ExitCode::from(2)
 }

@@ -25,6 +25,9 @@ pub(crate) struct Order {
     pub(crate) seed: u64,
     /// Of the part with faults, in ms.
     pub(crate) length: u64,
+    /// The bug that is planted.
+    #[cfg(feature = "planted")]
+    pub(crate) planted: Option<caucus_planted::Bug>,
     /// Prints all that happens.
     pub(crate) traces: bool,
     /// Where the history of a run with a violation is kept.
@@ -41,6 +44,8 @@ pub(crate) struct Report {
 /// Runs a seed; in a thread of its own, so that all that a thread keeps begins anew.
 pub(crate) fn run(order: Order) -> Report {
     entropy::seed(order.seed);
+    #[cfg(feature = "planted")]
+    caucus_planted::plant(order.planted);
     panic::set_hook(Box::new(|info| {
         let mut panics = PANICS
             .lock()
@@ -78,7 +83,7 @@ fn simulate(order: &Order) -> Report {
         world.fail("the cluster doesn't begin");
     }
     let mut nemesis = Nemesis::new(order.seed);
-    while world.now < order.length && world.wrong.is_empty() {
+    while world.now < world.plan.length && world.wrong.is_empty() {
         nemesis.act(&mut world);
         world.step();
         look(&mut world);

@@ -174,13 +174,6 @@ impl Wire {
         }
     }
 
-    pub(crate) fn heal_all(&self) {
-        let cuts = self.lock().cuts.clone();
-        for (from, to) in cuts {
-            self.heal(from, to);
-        }
-    }
-
     pub(crate) fn set_weather(&self, weather: Weather) {
         self.lock().weather = weather;
     }
