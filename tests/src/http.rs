@@ -238,6 +238,7 @@ impl Stream {
 pub struct Client {
     address: String,
     connection: Option<Connection>,
+    patience: Duration,
 }
 
 impl Client {
@@ -246,7 +247,14 @@ impl Client {
         Client {
             address: address.to_owned(),
             connection: None,
+            patience: ANSWER_TIMEOUT,
         }
+    }
+
+    /// How long an answer is waited for.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.connection = None;
     }
 
     /// One request. After an error it is unknown what the server did; the next request connects anew.
@@ -259,7 +267,12 @@ impl Client {
     ) -> io::Result<Answer> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => Connection::open(&self.address)?,
+            None => {
+                let connection = Connection::open(&self.address)?;
+                let stream = connection.stream.get_ref();
+                stream.set_read_timeout(Some(self.patience))?;
+                connection
+            }
         };
         let answer = connection.exchange(method, target, headers, body)?;
         if answer.header("connection") != Some("close") {
