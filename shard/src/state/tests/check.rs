@@ -59,6 +59,13 @@ pub(super) fn check(rig: &Rig, history: &History) -> Result<(), String> {
     same!(rig.published.scope().owned, owned());
     let published = rig.published.occupied();
     same!(occupied.difference(&published), VnodeSet::new(), "occupied");
+    for (vnode, held) in rig.essence().1 {
+        let here = model
+            .keys
+            .keys()
+            .filter(|key| u32::from(model.vnode(key).0) == vnode);
+        same!(held.keys, here.count() as u64, "keys of vnode {vnode}");
+    }
     let leases: BTreeMap<_, _> = rig.published.leases().all().into_iter().collect();
     same!(leases, model.leases, "leases");
     same!(rig.opened(), model.open, "open leases");

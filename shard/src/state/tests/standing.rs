@@ -4,10 +4,11 @@ use bytes::Bytes;
 use caucus_api::shard::command::Command as Kind;
 use caucus_api::shard::lease_step::Kind as Step;
 use caucus_api::shard::operation::Operation as Asked;
+use caucus_api::shard::problem::Kind as ProblemKind;
 use caucus_api::shard::write::Action;
 use caucus_api::shard::{
     Batch, Commit, Compact, Decide, LeaseStep, Operation, Participant, Place, Prepare, Put,
-    RangeRead, RequestId, SessionProgress, Span, Txn, Write,
+    RangeRead, Remove, RequestId, SessionProgress, Span, Txn, Write,
 };
 use caucus_ring::VnodeSet;
 use prost::Message;
@@ -161,6 +162,51 @@ fn leases_have_the_same_hash_on_every_node() {
     other.round(&[last]);
     assert_eq!(other.published.hash().hash, empty);
     assert_eq!(story.rig().published.hash().hash, empty);
+}
+
+/// What the transaction itself has written counts, in both directions.
+#[test]
+fn a_lease_goes_with_its_keys_and_not_before() {
+    let key = keys().0;
+    let step = |kind: Step| {
+        Asked::Lease(LeaseStep {
+            kind: kind as i32,
+            id: 2,
+            ttl_s: 10,
+            ..LeaseStep::default()
+        })
+    };
+    let attach = Asked::Place(Place {
+        key: Bytes::from_static(key),
+        put: Some(Put {
+            lease: 2,
+            ..Put::default()
+        }),
+        ..Place::default()
+    });
+    let remove = Asked::Remove(Remove {
+        span: Some(Span {
+            start: Bytes::from_static(key),
+            ..Span::default()
+        }),
+        ..Remove::default()
+    });
+    let own = |operations: Vec<Asked>| write((0, 0), 0, Action::Own(txn(operations)));
+    let refused = |verdict| {
+        let Verdict::Refused(Refusal::Problem(problem)) = verdict else {
+            panic!("{verdict:?}");
+        };
+        assert_eq!(problem.kind(), ProblemKind::LeaseHasKeys);
+    };
+    let mut story = Story::new();
+    story.one(5, own(vec![step(Step::Grant)]));
+    refused(story.one(6, own(vec![attach.clone(), step(Step::Drop)])));
+    story.one(7, own(vec![attach]));
+    refused(story.one(8, own(vec![step(Step::Drop)])));
+    refused(story.one(9, own(vec![step(Step::Drop), remove.clone()])));
+    let gone = story.one(10, own(vec![remove, step(Step::Drop)]));
+    assert!(matches!(gone, Verdict::Txn(_)), "{gone:?}");
+    assert!(story.history.model.leases.is_empty());
 }
 
 /// A router that gave a request up says that it is finished; its transaction is still prepared then.
