@@ -27,6 +27,14 @@ pub fn shipped() -> PathBuf {
     )
 }
 
+/// Another program of this repository.
+pub fn program(name: &str) -> PathBuf {
+    built(
+        name,
+        "run deploy/local/test first, or cargo build --release --workspace --bins",
+    )
+}
+
 /// In the directory that this test runs from.
 fn built(name: &str, remedy: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");

@@ -20,5 +20,5 @@ mod placement;
 mod reports;
 mod running;
 
-pub use parts::{Error, Parts, Roles, Settings, Surroundings};
+pub use parts::{Error, Parts, Random, Roles, Settings, Surroundings};
 pub use running::{Node, Serving};

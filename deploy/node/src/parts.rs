@@ -68,11 +68,14 @@ pub struct Settings {
     pub keeps: Retention,
 }
 
+/// A source of random bytes, or why there are none.
+pub type Random = Arc<dyn Fn(&mut [u8]) -> Result<(), String> + Send + Sync>;
+
 /// What comes in from outside of the cluster.
 #[derive(Clone)]
 pub struct Surroundings {
     /// Fills a slice with random bytes.
-    pub random: Arc<dyn Fn(&mut [u8]) -> Result<(), String> + Send + Sync>,
+    pub random: Random,
     /// The clock on the wall, in milliseconds of Unix time.
     pub unix_ms: fn() -> u64,
     /// Sees the engine's figures about once a second.

@@ -157,9 +157,8 @@ impl PlacementClient {
             // Two replicas that name each other must not keep us from the third.
             let mut detours = addrs.len().max(DETOURS_MIN);
             let mut strangers = BTreeSet::new();
-            let first = self.known().first;
-            let mut round = addrs.iter().cycle().skip(first % addrs.len().max(1));
-            let mut round = round.by_ref().take(addrs.len());
+            let first = self.known().first % addrs.len().max(1);
+            let mut round = addrs.iter().cycle().skip(first).take(addrs.len());
             while let Some(addr) = named.take().or_else(|| round.next().cloned()) {
                 let limit = options.attempt_timeout;
                 *last = format!("{addr} did not answer");

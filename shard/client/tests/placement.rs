@@ -113,6 +113,28 @@ async fn refusals_are_final_and_deadlines_hold() {
     assert!(matches!(error, PlacementError::Unavailable { .. }));
 }
 
+#[tokio::test]
+async fn a_leader_that_falls_silent_is_left_by_questions_that_have_little_time() {
+    let (mut first, mut second) = (Server::start().await, Server::start().await);
+    let client = client(&[&first, &second]);
+    let asked = ask(&client);
+    let (link, question) = first.next().await;
+    answer(&link, &question, last_granted(5));
+    assert_eq!(asked.await.unwrap(), Ok(last_granted(5)));
+    // Less than what an attempt may take: each is cut off before its attempt has failed.
+    let little = Duration::from_millis(20);
+    let mut asked = 0;
+    while second.frames.is_empty() {
+        assert!(asked < 50, "the silent one is asked for ever");
+        let question = Ask::LastGranted(LastGranted {});
+        let error = client.ask(question, Instant::now() + little).await;
+        assert!(matches!(error, Err(PlacementError::Unavailable { .. })));
+        asked += 1;
+    }
+    let (link, question) = second.next().await;
+    answer(&link, &question, last_granted(6));
+}
+
 fn map(epoch: u64) -> ClusterMap {
     ClusterMap::new(MapContent {
         epoch: Epoch(epoch),

@@ -129,6 +129,10 @@ fn one(args: &Args, planted: Option<&str>, seed: u64) -> Result<Value, String> {
                 let _ = child.wait();
                 return Err(format!("it hangs: no end in {} s", LIMIT.as_secs()));
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a child process can only be asked whether it has ended"
+            )]
             None => std::thread::sleep(LOOK_EVERY),
         }
         waited += LOOK_EVERY;

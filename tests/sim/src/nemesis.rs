@@ -15,13 +15,16 @@ use crate::world::World;
 /// So many faults at a time.
 const AT_ONCE: usize = 2;
 
+/// From whom nothing gets to whom.
+type Cut = (HostId, HostId);
+
 /// A fault that lasts.
 struct Active {
     kind: Kind,
     until: u64,
     /// Hosts that are down, paused or slow for it.
     hosts: Vec<HostId>,
-    cuts: Vec<(HostId, HostId)>,
+    cuts: Vec<Cut>,
 }
 
 pub(crate) struct Nemesis {
@@ -90,12 +93,7 @@ impl Nemesis {
     }
 
     /// Begins a fault: the hosts it keeps, and what it cuts; `None`: it can't be now.
-    #[expect(clippy::type_complexity, reason = "two lists")]
-    fn begin(
-        &mut self,
-        kind: Kind,
-        world: &mut World,
-    ) -> Option<(Vec<HostId>, Vec<(HostId, HostId)>)> {
+    fn begin(&mut self, kind: Kind, world: &mut World) -> Option<(Vec<HostId>, Vec<Cut>)> {
         let (nodes, fronts) = (world.nodes(), world.fronts());
         let all = 0..world.hosts.len();
         let mut cuts = Vec::new();
@@ -116,13 +114,10 @@ impl Nemesis {
             }
             Kind::Pause => world.hosts[host].is_paused = true,
             Kind::CutOneWay | Kind::CutPair => {
-                let other = random.usize(nodes.start..all.end);
+                let other = random.usize(all);
                 cuts.push((host, other));
-                if kind == Kind::CutPair || random.bool() {
+                if kind == Kind::CutPair {
                     cuts.push((other, host));
-                }
-                if kind == Kind::CutOneWay {
-                    cuts.truncate(1);
                 }
                 cuts.retain(|(from, to)| from != to);
             }
