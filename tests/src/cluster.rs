@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use caucus_power::random::Random;
+use caucus_power::{Loss, Lost, Power};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -30,6 +32,8 @@ pub struct Options {
     pub args: Vec<String>,
     /// Environment of `caucus dev` and the nodes that it starts.
     pub env: Vec<(String, String)>,
+    /// Whether the nodes can lose power.
+    pub has_power: bool,
 }
 
 impl Options {
@@ -39,7 +43,14 @@ impl Options {
             nodes,
             args: Vec::new(),
             env: Vec::new(),
+            has_power: false,
         }
+    }
+
+    /// With nodes that can lose power.
+    pub fn power(mut self) -> Options {
+        self.has_power = true;
+        self
     }
 
     /// With a variable of the environment, for `caucus dev` and the nodes that it starts; not for those
@@ -67,6 +78,8 @@ pub struct Cluster {
     data: PathBuf,
     /// Where the data directories are, if not on the file system of the test.
     disks: Option<Disks>,
+    /// What the nodes have synced, if they can lose power.
+    power: Option<Power>,
     /// Once it has served its addresses are known to it, and stay.
     has_served: bool,
     // Dropped after the processes.
@@ -86,12 +99,18 @@ impl Cluster {
     pub fn prepare(options: Options) -> Cluster {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a temporary directory");
+        let data = dir.path().join("data");
+        let power = options.has_power.then(|| {
+            Power::watch(&data, &dir.path().join("power"))
+                .expect("the test's directory can be written")
+        });
         Cluster {
             port: ports::free_base(options.nodes),
             revived: (0..options.nodes).map(|_| None).collect(),
-            data: dir.path().join("data"),
+            data,
             dev: None,
             disks: None,
+            power,
             has_served: false,
             options,
             dir,
@@ -119,6 +138,9 @@ impl Cluster {
             });
             match outcome {
                 Ok(()) => {
+                    if !self.has_served {
+                        self.settle_layout();
+                    }
                     self.has_served = true;
                     return self.dev = Some(dev);
                 }
@@ -131,6 +153,23 @@ impl Cluster {
                 Err(status) => panic!("caucus dev: {status}\n{}", dev.stderr()),
             }
         }
+    }
+
+    /// What an operator would have made: the directories of the nodes, and their configurations.
+    fn settle_layout(&self) {
+        let Some(power) = &self.power else { return };
+        power.settle(&self.data).expect("it is there");
+        for node in self.nodes() {
+            let config = self.node_dir(node).join("caucus.toml");
+            power.settle(&config).expect("it is there");
+        }
+    }
+
+    /// Starts all nodes, which may not want to.
+    pub fn try_up(&mut self) -> &mut Process {
+        assert!(self.dev.is_none(), "it is up");
+        let dev = self.spawn();
+        self.dev.insert(dev)
     }
 
     fn spawn(&self) -> Process {
@@ -149,6 +188,7 @@ impl Cluster {
         let mut command = command_behind(&before, &args);
         command.args(&self.options.args);
         command.envs(self.options.env.iter().cloned());
+        command.envs(self.power.iter().flat_map(Power::env));
         Process::start_nodes(command, self.dir.path(), "dev")
     }
 
@@ -224,13 +264,19 @@ impl Cluster {
 
     /// Starts a node that was killed, beside `caucus dev`, which won't; waits until it serves.
     pub fn revive(&mut self, node: u32) {
+        self.try_revive(node);
+        self.await_ready(node);
+    }
+
+    /// Starts a node that was killed, which may not want to.
+    pub fn try_revive(&mut self, node: u32) -> &mut Process {
         let config = self.node_dir(node).join("caucus.toml");
         let config = config.to_str().expect("a plain path");
         let name = format!("node-{node}");
-        let command = command(&["server", "--config", config]);
+        let mut command = command(&["server", "--config", config]);
+        command.envs(self.power.iter().flat_map(Power::env));
         let process = Process::start_nodes(command, self.dir(), &name);
-        self.revived[node as usize - 1] = Some(process);
-        self.await_ready(node);
+        self.revived[node as usize - 1].insert(process)
     }
 
     /// Waits until a node says that it serves; panics with what it says instead.
@@ -267,6 +313,29 @@ impl Cluster {
         // With no node left `dev` has nothing to do.
         let mut dev = self.dev.take().expect("it is up");
         assert_eq!(dev.wait(STOP_LIMIT), Some(1), "{}", dev.stderr());
+    }
+
+    /// All nodes lose power at once; they stay down.
+    pub fn lose_power(&mut self, loss: Loss, random: &mut Random) -> Lost {
+        self.kill_all();
+        self.cut(&self.data, loss, random)
+    }
+
+    /// One node loses power; it stays down.
+    pub fn lose_power_of(&mut self, node: u32, loss: Loss, random: &mut Random) -> Lost {
+        self.kill(node);
+        self.cut(&self.node_dir(node), loss, random)
+    }
+
+    fn cut(&self, dir: &Path, loss: Loss, random: &mut Random) -> Lost {
+        self.power()
+            .cut(dir, loss, random)
+            .expect("files of the dead can be cut")
+    }
+
+    /// What the nodes have synced.
+    pub fn power(&self) -> &Power {
+        self.power.as_ref().expect("these nodes can lose power")
     }
 
     /// Ends everything in good order.
