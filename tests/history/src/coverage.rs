@@ -2,7 +2,8 @@
 //!
 //! The header says what was meant to happen: `{"nemesis": ["kill"], "least": {"all": 1000, "during": 50, "after": 20}}`.
 //! A fault begins and ends with lines of the process `nemesis`, whose `f` is its name and whose value has the `step`
-//! `begin` or `end`.
+//! `begin` or `end`. With `"effects": true` in the header the line of the end says how much of the fault was felt, in
+//! `effect`: something, or it wasn't there.
 
 use crate::Violation;
 use crate::history::{History, Outcome, Process};
@@ -23,6 +24,13 @@ pub fn check(history: &History) -> Vec<Violation> {
             violation(format!("{wanted} never happened"));
         }
     }
+    if header.value["effects"] == true {
+        for (name, begun, ..) in faults.iter().filter(|fault| fault.3 == 0) {
+            violation(format!(
+                "nothing was felt of {name}, which began at {begun}"
+            ));
+        }
+    }
     let times: Vec<(u64, u64)> = history
         .operations()
         .iter()
@@ -38,30 +46,36 @@ pub fn check(history: &History) -> Vec<Violation> {
         }
     };
     at_least("in all", times.len(), least("all"));
-    for (name, begun, ended) in &faults {
+    for (name, begun, ended, _) in &faults {
         let during = times
             .iter()
             .filter(|(begin, end)| begin >= begun && end <= ended);
         at_least(&format!("during {name}"), during.count(), least("during"));
     }
-    let last = faults.iter().map(|(.., ended)| *ended).max().unwrap_or(0);
+    let last = faults
+        .iter()
+        .map(|(_, _, ended, _)| *ended)
+        .max()
+        .unwrap_or(0);
     let after = times.iter().filter(|(begin, _)| *begin > last);
     at_least("after the last fault", after.count(), least("after"));
     found
 }
 
-/// The faults: name, begin, end.
-fn faults(history: &History) -> Vec<(String, u64, u64)> {
+/// A fault: name, begin, end, how much of it was felt.
+type Fault = (String, u64, u64, u64);
+
+fn faults(history: &History) -> Vec<Fault> {
     let nemesis = Process::Other("nemesis".to_owned());
-    let mut faults: Vec<(String, u64, u64)> = Vec::new();
+    let mut faults: Vec<Fault> = Vec::new();
     for line in history.lines.iter().filter(|line| line.process == nemesis) {
         match line.value["step"].as_str() {
-            Some("begin") => faults.push((line.f.clone(), line.time, u64::MAX)),
+            Some("begin") => faults.push((line.f.clone(), line.time, u64::MAX, 0)),
             Some("end") => {
-                let open =
-                    |fault: &&mut (String, u64, u64)| fault.0 == line.f && fault.2 == u64::MAX;
+                let open = |fault: &&mut Fault| fault.0 == line.f && fault.2 == u64::MAX;
                 if let Some(fault) = faults.iter_mut().rev().find(open) {
                     fault.2 = line.time;
+                    fault.3 = line.value["effect"].as_u64().unwrap_or(0);
                 }
             }
             _ => {}
@@ -100,5 +114,22 @@ mod tests {
         assert_eq!(run(header, 2, 1), 2, "and too little in all");
         let other = r#"{"nemesis":["kill","pause"]}"#;
         assert_eq!(run(other, 2, 2), 1, "a fault that never happened");
+    }
+
+    #[test]
+    fn what_happened_was_felt() {
+        let felt = |header: &str, end: &str| {
+            let made = Made::new()
+                .say(Type::Info, "harness", "header", header)
+                .say(Type::Info, "nemesis", "cut", r#"{"step":"begin"}"#)
+                .say(Type::Info, "nemesis", "cut", end);
+            check(&made.history()).len()
+        };
+        let header = r#"{"nemesis":["cut"],"effects":true}"#;
+        assert_eq!(felt(header, r#"{"step":"end","effect":3}"#), 0);
+        assert_eq!(felt(header, r#"{"step":"end","effect":0}"#), 1);
+        assert_eq!(felt(header, r#"{"step":"end"}"#), 1);
+        assert_eq!(felt(header, r#"{"step":"middle"}"#), 1, "it has no end");
+        assert_eq!(felt(r#"{"nemesis":["cut"]}"#, r#"{"step":"end"}"#), 0);
     }
 }

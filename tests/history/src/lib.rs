@@ -3,10 +3,16 @@
 //! ```text
 //!  clients ─▶ Recorder ─▶ history.jsonl ─▶ History ─┬─▶ replay   one order by revision explains every answer
 //!                                                   ├─▶ watched  watches told exactly what happened
-//!                                                   ├─▶ last     what was acknowledged is there in the end
+//!                                                   ├─▶ last     what was acknowledged is there in the end, and
+//!                                                   │            each listing is what there was at its revision
 //!                                                   ├─▶ once     a request happened once
 //!                                                   ├─▶ locks    tokens rise, and are checked
 //!                                                   ├─▶ leases   they last, and who is gone stays gone
+//!                                                   ├─▶ lessees  so do their keys, all together
+//!                                                   ├─▶ bank     there is always as much money
+//!                                                   ├─▶ sets     listings have what was added
+//!                                                   ├─▶ counters nothing is missing or counted twice
+//!                                                   ├─▶ causal   no effect without its cause
 //!                                                   ├─▶ windows  linearizable without looking at revisions (WGL)
 //!                                                   ├─▶ elle     transactions, by another's checker (adya)
 //!                                                   └─▶ coverage the faults happened, and work went on
@@ -17,15 +23,21 @@
 //!
 //! Each checker is shown to fail on histories that are wrong in its own way (the tests of each module).
 
+pub mod bank;
+pub mod causal;
+pub mod counters;
 pub mod coverage;
 pub mod elle;
 pub mod history;
 pub mod last;
 pub mod leases;
+pub mod lessees;
 pub mod locks;
 pub mod once;
+mod order;
 pub mod record;
 pub mod replay;
+pub mod sets;
 mod unseen;
 pub mod watched;
 pub mod windows;
@@ -71,7 +83,12 @@ pub fn check(history: &History) -> Vec<Violation> {
     found.extend(last::check(history, &replayed.order));
     found.extend(once::check(history));
     found.extend(leases::check(history));
+    found.extend(lessees::check(history));
     found.extend(locks::check(history));
+    found.extend(bank::check(history));
+    found.extend(sets::check(history));
+    found.extend(counters::check(history));
+    found.extend(causal::check(history));
     found.extend(windows::check(history));
     found.extend(elle::check(history));
     found.extend(coverage::check(history));

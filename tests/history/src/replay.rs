@@ -11,20 +11,10 @@ use serde_json::Value;
 
 use crate::Violation;
 use crate::history::{History, Operation, Outcome, Step};
+pub use crate::order::Order;
 use crate::unseen::{self, Unseen};
 
 const NAME: &str = "replay";
-
-/// What happened, in order.
-#[derive(Debug, Default)]
-pub struct Order {
-    /// What each revision wrote: each key with its value, `None` for one that was removed.
-    pub writes: BTreeMap<u64, BTreeMap<String, Option<Value>>>,
-    /// Keys that somebody saw gone as of a revision, and nobody knows since when.
-    pub gone: Vec<(String, u64)>,
-    /// Keys that may be gone in the end, and nobody knows.
-    pub may_be_gone: HashSet<String>,
-}
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -112,8 +102,10 @@ impl Replay<'_> {
                 }
             }
         }
-        for line in history.of("final") {
-            for entry in line.value.as_array().into_iter().flatten() {
+        let lists = history.of("list").map(|line| (line, &line.value["items"]));
+        let all = history.of("final").map(|line| (line, &line.value));
+        for (line, entries) in all.chain(lists) {
+            for entry in entries.as_array().into_iter().flatten() {
                 if let (Some(key), Some(revision)) = (entry[0].as_str(), entry[2].as_u64())
                     && !entry[1].is_array()
                 {
@@ -205,6 +197,23 @@ impl Replay<'_> {
                 before = Some(revision);
             }
             self.answer(&mut state, operation, revision, reads);
+        }
+        self.found.order.lists = state.lists.into_iter().collect();
+        self.perhaps();
+    }
+
+    /// What was perhaps appended.
+    fn perhaps(&mut self) {
+        for (at, operation) in self.operations.iter().enumerate() {
+            if operation.outcome != Outcome::Unknown || self.at.contains_key(&at) {
+                continue;
+            }
+            for step in &operation.steps {
+                if let Step::Append(key, element) = step {
+                    let perhaps = (key.clone(), element.to_string());
+                    self.found.order.perhaps.insert(perhaps);
+                }
+            }
         }
     }
 
