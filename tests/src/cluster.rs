@@ -23,6 +23,17 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// other's late.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// The right to have a cluster.
+#[derive(Debug)]
+pub(crate) struct Turn(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+
+impl Turn {
+    /// Waits for it.
+    pub(crate) fn take() -> Turn {
+        Turn(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// What a cluster is made with.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -84,7 +95,7 @@ pub struct Cluster {
     has_served: bool,
     // Dropped after the processes.
     dir: TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Cluster {
@@ -97,7 +108,7 @@ impl Cluster {
 
     /// A cluster that isn't started yet.
     pub fn prepare(options: Options) -> Cluster {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::take();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let data = dir.path().join("data");
         let power = options.has_power.then(|| {

@@ -12,8 +12,11 @@
 //! | `metrics` | what `/metrics` says |
 //! | `packages` | the machine's package database as records |
 //! | `random` | numbers that are the same in each run (`caucus-power`'s) |
+//! | `servers` | nodes started one by one, whose network, disk and clock can be made to fail |
+//! | `strace` | syncs that are slow, or fail |
 //! | `wait` | waiting for conditions |
 //! | `watch` | watching over `http`, and coming back |
+//! | `wires` | the network between nodes: a proxy whose wires can be cut |
 //! | `sources` | the repository's own files, for `tidy` |
 //!
 //! Invariant: nothing started here outlives its handle, also if the test panics.
@@ -31,9 +34,12 @@ pub mod metrics;
 pub mod packages;
 pub mod ports;
 pub mod process;
+pub mod servers;
 pub mod sources;
+pub mod strace;
 pub mod wait;
 pub mod watch;
+pub mod wires;
 
 pub use caucus_power::random;
 pub use cluster::{Cluster, Options};

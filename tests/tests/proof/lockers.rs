@@ -6,16 +6,12 @@ use caucus_tests::kv;
 use caucus_tests::wait::pause;
 use serde_json::{Value, json};
 
-use crate::Scene;
+use crate::scene::Scene;
 
-const LOCK: &str = "proof";
+pub(super) const LOCK: &str = "proof";
 
 pub(super) fn play(scene: &Scene, number: u64) {
-    let mut nodes: Vec<Client> = scene
-        .addresses
-        .iter()
-        .map(|address| Client::new(address))
-        .collect();
+    let mut nodes = scene.nodes();
     let mut at = number as usize;
     while !scene.is_over() {
         let count = nodes.len();

@@ -7,7 +7,7 @@ use caucus_tests::wait::pause;
 use caucus_tests::watch::watch as open;
 use serde_json::{Value, json};
 
-use crate::Scene;
+use crate::scene::Scene;
 
 /// Writes down what is told, from the first revision to the one that `until` says at last.
 pub(super) fn watch(scene: &Scene, number: usize, prefix: &str, until: &AtomicU64) {
@@ -49,9 +49,7 @@ fn registers(message: &Value) -> Vec<Value> {
     let changes = message["changes"].as_array().into_iter().flatten();
     let changes = changes.filter(|change| {
         let key = change["key"].as_str().unwrap_or_default();
-        key.rsplit('/')
-            .next()
-            .is_some_and(|name| name.starts_with('r'))
+        !key.rsplit('/').next().unwrap_or_default().starts_with('l')
     });
     let event = |change: &Value| {
         let value = match change["type"].as_str() {

@@ -1,20 +1,16 @@
-//! Clients that write, read and compare keys of many groups.
+//! A client that writes down what it does, and what came of it.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use caucus_history::history::{Line, Process, Type};
 use caucus_history::record::line;
 use caucus_tests::http;
-use caucus_tests::random::Random;
 use caucus_tests::wait::pause;
 use serde_json::{Value, json};
 
-use crate::Scene;
+use crate::scene::Scene;
 
-/// In as many groups as that makes.
-const DIRECTORIES: u64 = 6;
-/// Registers, and lists, of a directory.
-const KEYS: u64 = 2;
 /// A request with a name is sent again so often while its outcome isn't known.
 const ATTEMPTS_MAX: usize = 4;
 
@@ -27,19 +23,18 @@ pub(super) struct Client<'s> {
     seen: HashMap<String, Value>,
 }
 
+/// What was answered.
+pub(super) struct Done {
+    pub(super) revision: Option<u64>,
+    /// What each step that reads has read.
+    pub(super) read: Vec<Value>,
+}
+
 /// How a request ended.
-enum Ended {
+pub(super) enum Ended {
     Answer(Value),
     NotApplied(String),
     Unknown(String),
-}
-
-pub(super) fn play(scene: &Scene, seed: u64, number: u64) {
-    let mut client = Client::new(scene, number as usize);
-    let mut random = Random::nth(seed, number);
-    while !scene.is_over() {
-        client.act(&mut random);
-    }
 }
 
 /// A register's value, or a list's elements.
@@ -54,88 +49,35 @@ pub(super) fn read_value(item: &Value) -> Value {
     }
 }
 
-fn register(random: &mut Random) -> String {
-    format!("/p/{}/r{}", random.below(DIRECTORIES), random.below(KEYS))
-}
-
-fn list(random: &mut Random) -> String {
-    format!("/p/{}/l{}", random.below(DIRECTORIES), random.below(KEYS))
-}
-
-/// Two different keys.
-fn two(random: &mut Random, draw: fn(&mut Random) -> String) -> [String; 2] {
-    let first = draw(random);
-    loop {
-        let second = draw(random);
-        if second != first {
-            return [first, second];
-        }
-    }
-}
-
 impl<'s> Client<'s> {
     pub(super) fn new(scene: &'s Scene, at: usize) -> Client<'s> {
-        let nodes = scene.addresses.iter();
         Client {
             scene,
-            nodes: nodes.map(|address| http::Client::new(address)).collect(),
+            nodes: scene.nodes(),
             at,
             process: scene.process(),
             seen: HashMap::new(),
         }
     }
 
-    fn act(&mut self, random: &mut Random) {
-        let value = Value::from(self.scene.value());
-        let steps = match random.below(12) {
-            0..=2 => vec![json!(["w", register(random), value])],
-            3 => vec![json!(["r", register(random), null])],
-            4 | 5 => {
-                let key = register(random);
-                let expected = self.seen.get(&key).cloned().unwrap_or(Value::Null);
-                self.run(
-                    vec![(key.clone(), expected)],
-                    vec![json!(["w", key, value])],
-                );
-                return;
-            }
-            6 | 7 => {
-                let [one, other] = two(random, register);
-                vec![
-                    json!(["r", register(random), null]),
-                    json!(["w", one, value]),
-                    json!(["w", other, value]),
-                ]
-            }
-            8 => {
-                let [one, other] = two(random, list);
-                vec![
-                    json!(["append", one, value]),
-                    json!(["append", other, value]),
-                    json!(["r", list(random), null]),
-                ]
-            }
-            9 => {
-                let [one, other] = two(random, register);
-                vec![json!(["r", one, null]), json!(["r", other, null])]
-            }
-            10 => {
-                let [one, other] = two(random, list);
-                vec![json!(["r", one, null]), json!(["r", other, null])]
-            }
-            _ => vec![json!(["d", register(random)])],
-        };
-        self.run(Vec::new(), steps);
+    /// What was read or written last of a register.
+    pub(super) fn seen(&self, key: &str) -> Value {
+        self.seen.get(key).cloned().unwrap_or(Value::Null)
     }
 
     /// A write that all watchers see; its revision, if it was answered.
     pub(super) fn write_last(&mut self) -> Option<u64> {
         let value = self.scene.value();
-        self.run(Vec::new(), vec![json!(["w", "/p/0/r0", value])])
+        let done = self.run(Vec::new(), vec![json!(["w", "/p/0/r0", value])]);
+        done.and_then(|done| done.revision)
     }
 
-    /// Does something, and writes down what came of it; the revision, if it was answered.
-    fn run(&mut self, compares: Vec<(String, Value)>, steps: Vec<Value>) -> Option<u64> {
+    /// Does something, and writes down what came of it; what was answered, if it was.
+    pub(super) fn run(
+        &mut self,
+        compares: Vec<(String, Value)>,
+        steps: Vec<Value>,
+    ) -> Option<Done> {
         let number = self.scene.value();
         let name = format!("op-{number}");
         // Some have no name, and so an outcome that nobody knows when an answer is lost.
@@ -153,9 +95,14 @@ impl<'s> Client<'s> {
                 let mut end = begin;
                 end.kind = Type::Ok;
                 self.fill(&mut end, steps, &answer);
-                let revision = end.rev;
+                let steps = end.value.as_array().into_iter().flatten();
+                let done = Done {
+                    revision: end.rev,
+                    read: steps.map(|step| step[2].clone()).collect(),
+                };
                 self.scene.recorder.write(end);
-                revision
+                self.scene.answered.fetch_add(1, Ordering::Relaxed);
+                Some(done)
             }
             Ended::NotApplied(why) => {
                 self.end(begin, Type::Fail, why);
@@ -210,7 +157,8 @@ impl<'s> Client<'s> {
         end.value = Value::from(steps);
     }
 
-    fn ask(&mut self, body: &Value, name: Option<&str>) -> Ended {
+    /// Sends a transaction to one node after the other.
+    pub(super) fn ask(&mut self, body: &Value, name: Option<&str>) -> Ended {
         let mut headers = vec![("content-type", "application/json")];
         headers.extend(name.map(|name| ("idempotency-key", name)));
         let mut unknown = None;
