@@ -290,6 +290,36 @@ impl Servers {
         })
     }
 
+    /// How far a node's clock on the wall is from everybody's, by what it says of a message that it publishes.
+    pub fn clock_off_ms(&self, node: u32) -> u64 {
+        let mut client = self.client(node);
+        let (between, offset) = wait_for("a message", START_LIMIT, || {
+            let before = wall_ms();
+            let target = "/v1/topics/clock/message?key=k";
+            let sent = client.request("POST", target, &[("content-type", "text/plain")], b"x");
+            let sent = sent.ok().filter(|answer| answer.status < 300)?;
+            Some((before..=wall_ms(), sent.json()["first"].as_u64()?))
+        });
+        let said = wait_for("the message's time", START_LIMIT, || {
+            let target = format!("/v1/topics/clock/messages?limit=1&from={offset}");
+            let read = client.request("GET", &target, &[], b"").ok()?;
+            read.json()["messages"][0]["time_ms"].as_u64()
+        });
+        let (begin, end) = between.into_inner();
+        begin.saturating_sub(said).max(said.saturating_sub(end))
+    }
+
+    /// Replicas that have stopped by themselves, as a node says.
+    pub fn stopped_replicas(&self, node: u32) -> Option<u64> {
+        let mut client = self.client(node);
+        client.set_patience(Duration::from_secs(5));
+        let metrics = client.request("GET", "/metrics", &[], b"").ok()?.text();
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("caucus_raft_stopped_replicas "));
+        line?.parse().ok()
+    }
+
     /// What a node says of itself over etcd's API.
     pub fn status(&self, node: u32) -> Option<Value> {
         let mut client = self.client(node);
@@ -319,6 +349,11 @@ impl Drop for Servers {
 fn inside(base: u16, node: u32) -> SocketAddr {
     let index = u16::try_from(node - 1).expect("few nodes");
     SocketAddr::new(peer_ip(node), base + 10 * index + 1)
+}
+
+fn wall_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("after 1970").as_millis() as u64
 }
 
 /// The library that tells a process another time, if it is installed.

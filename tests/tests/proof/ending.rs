@@ -65,17 +65,7 @@ pub(super) fn comes_to_rest(servers: &Servers) {
                 status == 200 && found["results"][0]["get"]["items"] == json!([])
             })
         });
-        let metrics = client
-            .request("GET", "/metrics", &[], b"")
-            .expect("it serves");
-        let metrics = metrics.text();
-        let stopped = metrics
-            .lines()
-            .find(|line| line.starts_with("caucus_raft_stopped_replicas"));
-        assert!(
-            stopped.is_some_and(|line| line.ends_with(" 0")),
-            "node {node}: {stopped:?}"
-        );
+        assert_eq!(servers.stopped_replicas(node), Some(0), "node {node}");
     }
 }
 

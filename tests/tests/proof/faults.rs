@@ -1,7 +1,7 @@
 //! Each fault: it begins, work goes on meanwhile, it ends. What is returned says how much of it was felt; a fault of
 //! which nothing was felt has proved nothing, and fails the run.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use caucus_tests::servers::Clock;
 use caucus_tests::strace::{Strace, Sync};
@@ -144,18 +144,22 @@ impl Nemesis<'_> {
         strace.hits()
     }
 
-    /// After a sync that failed nobody knows what is on the disk, and the next one may well succeed.
+    /// After a sync that failed nobody knows what is on the disk, and the next one may well succeed: all replicas of
+    /// the node have to stop, or the node has to.
     pub(super) fn fail_sync(&mut self, node: u32) -> u64 {
         let pid = self.servers.pid(node);
         let strace = Strace::syncs(pid, Sync::FailsOnce, self.servers.dir());
         wait_until("a node whose sync failed to stop", LIMIT, || {
-            self.servers.ended(node).is_some()
+            let stopped = self.servers.stopped_replicas(node);
+            self.servers.ended(node).is_some() || stopped.is_some_and(|stopped| stopped > 0)
         });
-        let said = self.servers.said(node);
-        assert_ne!(self.servers.await_end(node), Some(0), "{said}");
         let hits = strace.hits();
         drop(strace);
-        self.go_on("work without a node", WITHOUT);
+        self.go_on("work beside a node that has stopped", WITHOUT);
+        match self.servers.ended(node) {
+            Some(_) => _ = self.servers.await_end(node),
+            None => self.servers.kill(node),
+        }
         self.servers.revive(node, Clock::Right);
         hits
     }
@@ -188,8 +192,8 @@ impl Nemesis<'_> {
         self.servers.stop(node);
         self.servers.revive(node, clock);
         self.go_on_for("work beside another clock", WITHOUT, OTHER_CLOCK);
+        let off = self.servers.clock_off_ms(node);
         self.servers.stop(node);
-        let off = off_ms(&self.servers.log(node));
         self.servers.revive(node, Clock::Right);
         off.saturating_sub(OFF_MS_MIN)
     }
@@ -217,30 +221,4 @@ impl Nemesis<'_> {
         self.servers.revive(node, Clock::Right);
         1
     }
-}
-
-/// How far the time in a log's last line is from when it was written.
-fn off_ms(log: &std::path::Path) -> u64 {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let stamped = text.lines().rev().find_map(|line| line.split(' ').next());
-    let stamp = stamped
-        .filter(|stamp| stamp.contains('T'))
-        .expect("a log's lines have times");
-    let read = std::process::Command::new("date")
-        .args(["--date", stamp, "+%s%3N"])
-        .output();
-    let read = read.expect("date is everywhere");
-    let said = String::from_utf8_lossy(&read.stdout);
-    let said: u64 = said
-        .trim()
-        .parse()
-        .unwrap_or_else(|_| panic!("no time: {stamp}"));
-    let written = std::fs::metadata(log)
-        .and_then(|found| found.modified())
-        .expect("it is a file");
-    let written = written
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970")
-        .as_millis() as u64;
-    said.abs_diff(written)
 }

@@ -60,7 +60,7 @@ fn run(seed: u64, faults: &[Fault], time: Duration) -> Report {
     let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
     let header = json!({
         "seed": seed, "nodes": NODES, "nemesis": names, "effects": true,
-        "least": {"all": 500, "during": 1, "after": 50},
+        "least": {"all": 300, "during": 1, "after": 50},
     });
     scene.say(Type::Info, "harness", "header", header);
     let kept = Kept(Arc::clone(&scene));
