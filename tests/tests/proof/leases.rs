@@ -89,7 +89,7 @@ impl Lessee<'_> {
         let by = format!("lessee-{}", self.scene.process());
         let mut value = what;
         value["lease"] = self.lease.clone().into();
-        self.scene.say(Type::Invoke, &by, "lease", value.clone());
+        self.scene.say(Type::Invoke, &by, "lessee", value.clone());
         self.at += 1;
         let at = self.at % self.nodes.len();
         let (method, target, body) = request;
@@ -111,7 +111,7 @@ impl Lessee<'_> {
             (false, true) => Type::Fail,
             (false, false) => Type::Info,
         };
-        self.scene.say(kind, &by, "lease", value.clone());
+        self.scene.say(kind, &by, "lessee", value.clone());
         match kind {
             Type::Ok => Some((true, value)),
             Type::Fail => Some((false, value)),
