@@ -223,9 +223,17 @@ mod tests {
             Marks::open(Some(path.clone())).unwrap().get(1, 2),
             Some(mark)
         );
-        let mut bytes = fs::read(&path).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(&path, bytes).unwrap();
-        assert!(Marks::open(Some(path)).is_err());
+        let whole = fs::read(&path).unwrap();
+        let is_damaged = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            Marks::open(Some(path.clone())).is_err()
+        };
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            assert!(is_damaged(&flipped), "flipped at {at}");
+            assert!(is_damaged(&whole[..at]), "cut at {at}");
+        }
+        assert!(is_damaged(&vec![0; whole.len()]), "zeroed");
     }
 }

@@ -1,12 +1,14 @@
 //! What a replica notices when its log is opened: damaged, missing and foreign records, a lost tail.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use caucus_engine::memory::MemoryEngine;
 use caucus_engine::{Engine, Error, Space, WriteBatch, keys};
 use openraft::storage::RaftLogStorage;
 
-use super::support::{Rig, append, contents, entry, vote, within};
+use super::support::{Rig, append, contents, entry, rocks, vote, within};
 use crate::log::Marks;
 use crate::wire::LogId;
 
@@ -116,6 +118,60 @@ async fn a_lost_tail_is_noticed_by_the_mark() {
     batch.delete(Space::Log, keys::log_meta(rig.storage(1), 1));
     rig.engine.write(batch).unwrap();
     assert!(rig.doubt(1).contains("vote"));
+}
+
+/// RocksDB opens with what is before the damage and says nothing.
+#[tokio::test]
+async fn a_write_ahead_log_that_lost_its_end_is_noticed_by_the_mark() {
+    let directory = tempfile::tempdir().unwrap();
+    let (whole, marks) = (
+        directory.path().join("whole"),
+        directory.path().join("SYNCED"),
+    );
+    let rig = Rig::new(rocks(&whole), Some(marks.clone()));
+    five(&rig, 1).await;
+    let log = rig.log(1);
+    log.0.mark();
+    rig.marks.flush().unwrap();
+    let wal = newest_wal(&whole);
+    let bytes = fs::read(whole.join(&wal)).unwrap();
+    let doubt = |number: usize, bytes: &[u8]| {
+        let copy = directory.path().join(number.to_string());
+        copy_files(&whole, &copy);
+        fs::write(copy.join(&wal), bytes).unwrap();
+        Rig::new(rocks(&copy), Some(marks.clone())).doubt(1)
+    };
+    // At the end of a record or not.
+    for number in 0..16 {
+        let reason = doubt(number, &bytes[..bytes.len() * number / 16]);
+        assert!(reason.contains("synced up to 4"), "{reason}");
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() * number / 16] ^= 1;
+        let reason = doubt(100 + number, &flipped);
+        assert!(reason.contains("synced up to 4"), "{reason}");
+    }
+    let copy = directory.path().join("copy");
+    copy_files(&whole, &copy);
+    Rig::new(rocks(&copy), Some(marks)).log(1);
+}
+
+fn newest_wal(engine: &Path) -> PathBuf {
+    let names = fs::read_dir(engine.join("db")).unwrap();
+    let names = names.map(|entry| PathBuf::from("db").join(entry.unwrap().file_name()));
+    let wals = names.filter(|name| name.extension().is_some_and(|kind| kind == "log"));
+    wals.max().unwrap()
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy_files(&path, &target),
+            false => _ = fs::copy(path, target).unwrap(),
+        }
+    }
 }
 
 #[tokio::test]
