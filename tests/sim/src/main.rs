@@ -14,6 +14,7 @@ mod clients;
 mod entropy;
 mod host;
 mod judge;
+mod lessees;
 mod lockers;
 mod many;
 mod nemesis;
@@ -50,6 +51,12 @@ struct Args {
     /// Simulated seconds with faults
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     length: u64,
+    /// Begins no seed after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// Writes what came of all seeds to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// So many at a time; by default one a core
     #[arg(long, value_name = "COUNT")]
     jobs: Option<usize>,

@@ -73,7 +73,12 @@ fn simulate(order: &Order) -> Report {
     trace.say(0, format!("{plan:?}"));
     let mut world = World::new(plan, trace);
     let names: Vec<&str> = world.plan.kinds.iter().map(|kind| kind.name()).collect();
-    let header = json!({"seed": order.seed, "faults": names, "least": {"all": 50, "after": 5}});
+    let rates = world.plan.rates.iter().any(|rate| *rate != 1000);
+    // Checkers of time know of clocks that are off.
+    let clocks: &[&str] = if rates { &["clock-rate"] } else { &[] };
+    let header = json!({
+        "seed": order.seed, "faults": names, "nemesis": clocks, "least": {"all": 50, "after": 5},
+    });
     world.scene.say(Type::Info, "harness", "header", header);
     for host in &mut world.hosts {
         host.boot();
@@ -89,6 +94,15 @@ fn simulate(order: &Order) -> Report {
         look(&mut world);
     }
     nemesis.heal(&mut world);
+    if rates {
+        // From the first step on, and for ever; for who counts answers after the last fault it ends here.
+        for step in ["begin", "end"] {
+            let what = json!({"step": step});
+            world
+                .scene
+                .say(Type::Info, "nemesis", "clock-rate", what);
+        }
+    }
     if world.wrong.is_empty() {
         judge::end(&mut world);
         look(&mut world);

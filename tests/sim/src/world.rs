@@ -11,7 +11,7 @@ use caucus_router::{Retention, Router, RouterOptions};
 
 use crate::clients::Client;
 use crate::host::{Host, Program};
-use crate::lockers;
+use crate::{lessees, lockers};
 use crate::plan::Plan;
 use crate::scene::Scene;
 use crate::trace::Trace;
@@ -120,6 +120,7 @@ fn front(scene: &Arc<Scene>, id: HostId, watches: [Watch; 2]) -> Program {
         for _ in 0..scene.plan.clients {
             tokio::spawn(Client::new(&scene, router).play());
         }
+        tokio::spawn(lessees::play(scene.clone(), router.clone(), id as u64));
         tokio::spawn(lockers::play(scene.clone(), router.clone(), id as u64));
     })
 }
