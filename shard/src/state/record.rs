@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use caucus_api::shard::{Outcome, Record};
 use caucus_engine::{Space, keys};
+use caucus_planted as planted;
 use prost::Message;
 use xxhash_rust::xxh3::Xxh3;
 
@@ -127,6 +128,14 @@ pub(super) struct SessionRecord {
     /// The highest stamp seen with its progress.
     #[prost(uint64, tag = "2")]
     pub(super) stamp: u64,
+}
+
+/// The revision at which a record is created that was written at another one: the same.
+pub(super) fn created(revision: u64, lease: u64) -> u64 {
+    match lease != 0 && planted::is(planted::TOKEN_BEGINS_ANEW) {
+        true => revision % 1000 + 1,
+        false => revision,
+    }
 }
 
 /// A record of the state that cannot be read.

@@ -7,7 +7,6 @@ use caucus_api::shard::condition::Kind as Condition;
 use caucus_api::shard::outcome::Kind;
 use caucus_api::shard::{self, Outcome, Put, Record, Write, write::Action};
 use caucus_engine::keys;
-use caucus_planted as planted;
 use caucus_raft::Txn;
 use caucus_ring::Vnode;
 use prost::Message;
@@ -230,10 +229,7 @@ fn head(record: &Record, hash: u128) -> Head {
 }
 
 fn successor(put: &Put, old: Option<Head>, revision: u64, lease_grant: u64) -> Record {
-    let created = match put.lease != 0 && planted::is(planted::TOKEN_BEGINS_ANEW) {
-        true => revision % 1000 + 1,
-        false => revision,
-    };
+    let created = record::created(revision, put.lease);
     Record {
         create_revision: old.map_or(created, |old| old.create_revision),
         mod_revision: revision,

@@ -15,7 +15,7 @@ use caucus_api::shard::{
 use super::sequence;
 use super::tree::{self, Step};
 use super::view::{Trouble, View};
-use crate::state::number;
+use crate::state::{number, record};
 
 /// What keeps operations of a tree from being executed, wherever its path leads.
 pub(crate) fn problems(txn: &Txn, view: &View<'_>) -> Result<Vec<Problem>, caucus_engine::Error> {
@@ -274,8 +274,9 @@ fn changed_value(change: &Change, old: Option<&Record>) -> Result<Bytes, Problem
 
 /// The record that a put makes.
 pub(super) fn successor(put: Put, old: Option<&Record>, revision: u64) -> Record {
+    let created = record::created(revision, put.lease);
     Record {
-        create_revision: old.map_or(revision, |old| old.create_revision),
+        create_revision: old.map_or(created, |old| old.create_revision),
         mod_revision: revision,
         version: old.map_or(1, |old| old.version.saturating_add(1)),
         lease: put.lease,
