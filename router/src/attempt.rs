@@ -184,6 +184,7 @@ impl Router {
         now: Instant,
     ) -> Result<Reply, Stumble> {
         let mut reply = match answer {
+            Ok(Ok(_)) if planted::fails(planted::ROUTER_ANSWERED) => return Err(Stumble::NoAnswer),
             Ok(Ok(reply)) => reply,
             Ok(Err(error)) => return Err(Stumble::Call(error)),
             Err(Elapsed { .. }) => return Err(Stumble::NoAnswer),
@@ -208,6 +209,7 @@ impl Router {
         deadline: Instant,
     ) -> Result<Option<NodeId>, Stop> {
         self.shared.metrics.retry(stumble.label());
+        planted::at(planted::ROUTER_RETRYING);
         let next = sent.as_ref().and_then(|sent| learn(sent, &stumble));
         match retry.step(stumble, Instant::now(), deadline) {
             Step::GiveUp(error) => Err(Stop::Failed(error)),

@@ -15,6 +15,7 @@ use caucus_api::shard::request::Body;
 use caucus_api::shard::write::Action;
 use caucus_api::shard::{self, Reply, RequestId, Write};
 use caucus_client::{Maps, NodeLinks, PlacementClient};
+use caucus_planted as planted;
 use caucus_ring::{ClusterMap, Epoch, GroupId, NodeId, Revision};
 use prost::Message;
 use tokio::time::{Instant, timeout_at};
@@ -395,6 +396,7 @@ impl Router {
         if before.as_ref().map(|before| before.epoch()) == Some(map.epoch()) {
             return before;
         }
+        planted::at(planted::ROUTER_MAP);
         shared.metrics.epoch.set(map.epoch().0 as f64);
         let table = Arc::new(Table::new(map, &shared.links, before.as_deref()));
         shared.table.store(Some(table.clone()));

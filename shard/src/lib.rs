@@ -10,7 +10,6 @@
 
 mod compaction;
 mod driver;
-pub mod fail_points;
 mod inflight;
 mod lessor;
 mod list;

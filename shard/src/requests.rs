@@ -6,9 +6,9 @@ use caucus_api::shard::write::Action;
 use caucus_api::shard::{Prepare, Put, Txn, Write};
 use caucus_api::{Failure, limits};
 use caucus_engine::SpaceState;
+use caucus_planted as planted;
 use prost::Message;
 
-use crate::fail_points;
 use crate::reads::What;
 use crate::sequencer::{Step, Touches};
 use crate::state::txn;
@@ -53,7 +53,7 @@ pub(crate) fn check_write(encoded: &Bytes, space: SpaceState) -> Result<Checked,
         }
         // They end what is in the state already.
         Some(Action::Commit(_)) => {
-            fail_points::at(fail_points::PARTICIPANT_COMMITTING);
+            planted::at(planted::TXN_PARTICIPANT_COMMITTING);
             (Touches::Nothing, Some(Step::Commit))
         }
         Some(Action::Decide(_) | Action::Abort(_) | Action::Forget(_)) => {

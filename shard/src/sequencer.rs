@@ -31,7 +31,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Options;
 use crate::driver::Driver;
-use crate::fail_points;
 use crate::inflight::{InFlight, Ticket};
 use crate::metrics::Meters;
 use crate::patience::Patience;
@@ -504,7 +503,7 @@ fn answer(jobs: Vec<Option<WriteJob>>, applied: Applied, driver: &Driver, meters
             Verdict::Prepared { attempt, age, part } => match job.step {
                 Some(Step::Drive) => driver.drive(job, attempt, age, part),
                 Some(Step::Join { .. } | Step::Commit | Step::Follow) | None => {
-                    fail_points::at(fail_points::PARTICIPANT_PREPARED);
+                    planted::at(planted::TXN_PARTICIPANT_PREPARED);
                     job.answer(Body::Prepared(part), 0)
                 }
             },
@@ -514,7 +513,7 @@ fn answer(jobs: Vec<Option<WriteJob>>, applied: Applied, driver: &Driver, meters
                 answers,
             } => {
                 if job.step == Some(Step::Commit) {
-                    fail_points::at(fail_points::PARTICIPANT_COMMITTED);
+                    planted::at(planted::TXN_PARTICIPANT_COMMITTED);
                 }
                 let forgotten = answers.is_none();
                 let done = TxnDone {

@@ -1,6 +1,7 @@
 //! A cluster of real processes, made by `caucus dev`.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use crate::disk::Disks;
 use crate::http::Client;
 use crate::ports;
-use crate::process::{Process, command, command_behind, is_alive, send};
+use crate::process::{self, Process, command_of, is_alive, send};
 use crate::wait::{wait_for, wait_until};
 
 /// Generous: two cores may be busy with everything else.
@@ -45,6 +46,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Whether the nodes can lose power.
     pub has_power: bool,
+    /// The places at which its nodes fail; none: they are what is shipped.
+    armed: Option<String>,
 }
 
 impl Options {
@@ -55,12 +58,20 @@ impl Options {
             args: Vec::new(),
             env: Vec::new(),
             has_power: false,
+            armed: None,
         }
     }
 
     /// With nodes that can lose power.
     pub fn power(mut self) -> Options {
         self.has_power = true;
+        self
+    }
+
+    /// Of nodes that die, stall or fail at these places (`caucus_planted::POINTS_VARIABLE`); not those that
+    /// are revived.
+    pub fn armed(mut self, places: &str) -> Options {
+        self.armed = Some(places.to_owned());
         self
     }
 
@@ -196,7 +207,7 @@ impl Cluster {
             data,
         ];
         let before = self.disks.as_ref().map(Disks::enter).unwrap_or_default();
-        let mut command = command_behind(&before, &args);
+        let mut command = command(self.options.armed.as_deref(), &before, &args);
         command.args(&self.options.args);
         command.envs(self.options.env.iter().cloned());
         command.envs(self.power.iter().flat_map(Power::env));
@@ -281,13 +292,35 @@ impl Cluster {
 
     /// Starts a node that was killed, which may not want to.
     pub fn try_revive(&mut self, node: u32) -> &mut Process {
+        self.revive_armed(node, None)
+    }
+
+    /// Starts it and doesn't wait; with places at which it fails. What it says of them is in
+    /// [`Cluster::said`].
+    pub fn revive_armed(&mut self, node: u32, places: Option<&str>) -> &mut Process {
         let config = self.node_dir(node).join("caucus.toml");
         let config = config.to_str().expect("a plain path");
         let name = format!("node-{node}");
-        let mut command = command(&["server", "--config", config]);
+        let mut command = command(places, &[], &["server", "--config", config]);
         command.envs(self.power.iter().flat_map(Power::env));
+        // The one before writes to the same files.
+        self.revived[node as usize - 1] = None;
         let process = Process::start_nodes(command, self.dir(), &name);
         self.revived[node as usize - 1].insert(process)
+    }
+
+    /// What a node has written to standard error since it was started last.
+    pub fn said(&self, node: u32) -> String {
+        match (&self.revived[node as usize - 1], &self.dev) {
+            (Some(process), _) => process.stderr(),
+            (None, Some(dev)) => {
+                let begin = format!("[node {node}] ");
+                let said = dev.stderr();
+                let lines = said.lines().filter_map(|line| line.strip_prefix(&begin));
+                lines.flat_map(|line| [line, "\n"]).collect()
+            }
+            (None, None) => String::new(),
+        }
     }
 
     /// Waits until a node says that it serves; panics with what it says instead.
@@ -360,6 +393,16 @@ impl Cluster {
         dev.signal(Signal::TERM);
         assert_eq!(dev.wait(STOP_LIMIT), Some(0), "{}", dev.stderr());
     }
+}
+
+/// Of what is shipped, or of nodes that fail at these places.
+fn command(armed: Option<&str>, before: &[String], args: &[&str]) -> Command {
+    let Some(places) = armed else {
+        return command_of(&process::caucus(), before, args);
+    };
+    let mut command = command_of(&process::planted(), before, args);
+    command.env(caucus_planted::POINTS_VARIABLE, places);
+    command
 }
 
 /// Empties a directory and leaves it standing: it may be a mount.

@@ -14,9 +14,14 @@ use crate::wait::wait_for;
 /// (`tests/planted`).
 pub fn caucus() -> PathBuf {
     match std::env::var_os(caucus_planted::VARIABLE) {
-        Some(_) => built("caucus-planted", "run deploy/local/planted"),
+        Some(_) => planted(),
         None => shipped(),
     }
+}
+
+/// The binary with bugs and places to fail at.
+pub fn planted() -> PathBuf {
+    built("caucus-planted", "run deploy/local/planted")
 }
 
 /// The binary that is shipped.
@@ -58,13 +63,18 @@ pub fn command(args: &[&str]) -> Command {
 
 /// The same, started by another program, whose command line stands before.
 pub fn command_behind(before: &[String], args: &[&str]) -> Command {
+    command_of(&caucus(), before, args)
+}
+
+/// The same of another build.
+pub fn command_of(binary: &Path, before: &[String], args: &[&str]) -> Command {
     let mut command = match before.split_first() {
         Some((program, more)) => {
             let mut command = Command::new(program);
-            command.args(more).arg(caucus());
+            command.args(more).arg(binary);
             command
         }
-        None => Command::new(caucus()),
+        None => Command::new(binary),
     };
     command.args(args).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {

@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, watch};
 
 use super::layout::Place;
 use crate::fatal::Fatal;
-use crate::node::fail_points;
 
 /// What is asked of all children.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +102,9 @@ fn foreign_variables() -> impl Iterator<Item = OsString> {
     let names = std::env::vars_os().map(|(name, _)| name);
     names.filter(|name| {
         let is_ours = name.to_string_lossy().starts_with("CAUCUS_");
-        is_ours && name != fail_points::VARIABLE && name != caucus_planted::VARIABLE
+        let is_of_tests =
+            name == caucus_planted::VARIABLE || name == caucus_planted::POINTS_VARIABLE;
+        is_ours && !(caucus_planted::COMPILED_IN && is_of_tests)
     })
 }
 

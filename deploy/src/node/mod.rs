@@ -4,7 +4,6 @@
 //! Order at start: data directory, ports, engine, registration, roles. The end is the reverse.
 
 mod facts;
-pub(crate) mod fail_points;
 mod storage;
 mod telemetry;
 
@@ -93,7 +92,8 @@ pub(crate) async fn run(config: Checked, shutdown: CancellationToken) -> Result<
         let number = NonZeroU32::new(number.0).expect("a node has a number");
         data_dir.remember(number, &cluster_id)?;
         let number = NodeId(number.get());
-        fail_points::arm(number).map_err(NodeError::System)?;
+        #[cfg(feature = "planted")]
+        caucus_planted::arm_from_environment(number.0).map_err(NodeError::System)?;
         let roles = node.serve(number)?;
         let here = Here {
             metrics_text: telemetry.text(),

@@ -13,7 +13,6 @@ use prost::Message;
 use tokio::time::{Instant, sleep};
 
 use super::{Driver, Live};
-use crate::fail_points;
 use crate::sequencer::WriteJob;
 use crate::state::txn;
 
@@ -89,7 +88,7 @@ impl Driver {
         let Some(tree) = &prepare.txn else {
             return End::Failed(Failure::Invalid("there is no transaction".to_owned()));
         };
-        fail_points::at(fail_points::COORDINATOR_PREPARED);
+        planted::at(planted::TXN_COORDINATOR_PREPARED);
         let mut parts = vec![own];
         let others = self
             .prepare_others(write, prepare, attempt, age, deadline)
@@ -111,7 +110,7 @@ impl Driver {
                 end => end,
             };
         }
-        fail_points::at(fail_points::ALL_PREPARED);
+        planted::at(planted::TXN_ALL_PREPARED);
         let decided = step(
             write,
             Action::Decide(Decide {
@@ -215,7 +214,7 @@ impl Driver {
         decided: TxnDone,
         deadline: Instant,
     ) -> End {
-        fail_points::at(fail_points::DECIDED);
+        planted::at(planted::TXN_DECIDED);
         let (revision, path) = (decided.revision, decided.path.clone());
         let forgotten = decided.forgotten;
         // Commits go on after the client's time is up.
@@ -285,7 +284,7 @@ impl Driver {
             async move {
                 let reply = self.there(group, ask, deadline).await;
                 if reply.is_ok() {
-                    fail_points::at(fail_points::ONE_COMMITTED);
+                    planted::at(planted::TXN_ONE_COMMITTED);
                 }
                 reply
             }
@@ -295,7 +294,7 @@ impl Driver {
             .iter()
             .all(|reply| matches!(reply, Ok(Body::Txn(_))));
         if confirmed || planted::is(planted::DECISION_FORGOTTEN_EARLY) {
-            fail_points::at(fail_points::ALL_COMMITTED);
+            planted::at(planted::TXN_ALL_COMMITTED);
             // Not waited for: should it fail, recovery asks again.
             let (this, forget) = (
                 self.clone(),

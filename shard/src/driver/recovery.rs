@@ -78,6 +78,7 @@ impl Driver {
         let Some(prepare) = &attempt.prepare else {
             return;
         };
+        planted::at(planted::TXN_RECOVERING);
         let write = Write {
             id: attempt.id,
             key: attempt.key.clone(),

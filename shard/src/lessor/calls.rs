@@ -93,6 +93,7 @@ impl Lessor {
                 for id in named.ids {
                     alive.extend(self.keep_alive(term, id, arrived, deadline).await?);
                 }
+                planted::at(planted::LEASE_ANSWERING);
                 Ok(Body::Leases(Leases { leases: alive }))
             }
             Call::Show(named) => {

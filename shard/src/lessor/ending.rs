@@ -53,7 +53,11 @@ impl Lessor {
                     all(removed.chain([lease_step(Kind::Drop, id, grant)]).collect())
                 }
             };
+            if planted::fails(planted::LEASE_ENDING) {
+                return Err(over());
+            }
             let done = self.parts.driver.own(next, term, deadline).await?;
+            planted::at(planted::LEASE_ENDED);
             match done.problem.map(|problem| problem.kind()) {
                 // Looked at again: has it gone, or does it end by steps?
                 None | Some(ProblemKind::LeaseHasKeys | ProblemKind::LeaseNotFound) => {}

@@ -17,11 +17,12 @@ use std::time::Duration;
 use caucus_api::Failure;
 use caucus_api::shard::lease_step::Kind;
 use caucus_api::shard::{Lease, Operation};
+use caucus_planted as planted;
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep};
 
 use super::ending::{KEYS_MAX, did, remove};
-use super::{AGAIN_AFTER, Lessor, STEP_WAIT, all, lease_step};
+use super::{AGAIN_AFTER, Lessor, STEP_WAIT, all, lease_step, over};
 
 /// So many that an entry carries a good number, so few that other writes don't wait long behind one.
 const TOGETHER_MAX: usize = 56;
@@ -140,8 +141,12 @@ impl Lessor {
                 here.push(lease_step(Kind::Drop, id, grant));
             }
         }
+        if planted::fails(planted::LEASE_ENDING) {
+            return Err(over());
+        }
         if !here.is_empty() {
             let done = self.parts.driver.own(all(here), term, deadline).await?;
+            planted::at(planted::LEASE_ENDED);
             tracing::trace!(problem = ?done.problem, "leases that were here alone");
         }
         if !begin.is_empty() {

@@ -128,6 +128,7 @@ impl Hub {
             if let Err(failure) = state.make_room(follow.watcher, now) {
                 return waiting.fail(failure);
             }
+            planted::at(planted::WATCH_RESUMING);
             let position = self.published.feed().position();
             let session = Session::new(follow, position, now);
             state.sessions.insert(follow.watcher, session);
@@ -176,6 +177,7 @@ impl Hub {
             session.at = session.at.max(compacted);
         }
         if session.at < compacted {
+            planted::at(planted::WATCH_COMPACTED);
             return session.fail(Failure::Compacted {
                 revision: compacted,
             });

@@ -33,6 +33,9 @@ pub(super) async fn mark(
     while let Some(attempt) = standing.stops_range(b"", b"", Some(revision)) {
         standing.unlocked(attempt).await;
     }
+    if planted::fails(planted::WATCH_MARKING) {
+        return Err(Failure::NotLeader { leader: None });
+    }
     published.feed().mark(revision);
     Ok(())
 }

@@ -145,6 +145,9 @@ impl Session {
     /// Answers the question that waits.
     pub(super) fn tell(&mut self, events: Vec<Event>) {
         if let Some(waiting) = self.waiting.take() {
+            if !events.is_empty() && planted::fails(planted::WATCH_TELLING) {
+                return waiting.fail(Failure::NotLeader { leader: None });
+            }
             waiting.answer(Followed {
                 events,
                 position: self.at,

@@ -1,23 +1,32 @@
-//! Bugs to test the tests with: each breaks one rule of the protocols, at one place of the product's code.
+//! What tests change in the product's code: bugs that break one rule of the protocols each, to test the tests
+//! with; and places at which a node dies, stalls or fails, to test the product with.
 //!
 //! ```text
 //!   if planted::is(planted::VOTE_NOT_SYNCED) { ... }      in the code, at the rule that it breaks
 //!   planted::plant(Some(planted::VOTE_NOT_SYNCED))        in a simulation, before a run
 //!   CAUCUS_PLANTED=vote-not-synced caucus-planted ...     for real nodes: see `deploy/local/planted`
+//!
+//!   planted::at(planted::TXN_DECIDED)                     in the code, at the place
+//!   CAUCUS_FAIL_POINTS=2/txn-decided=die@3 caucus-planted ...
 //! ```
 //!
-//! Without the feature `planted` the question is a constant `false`, and nothing of this is in the binary: a
-//! test looks (`tests/tests/planted.rs`). At most one bug is planted in a process at a time, so that what is
-//! found can be put down to it.
+//! Without the feature `planted` the questions are constants, and nothing of this is in the binary: a test looks
+//! (`tests/tests/planted.rs`). At most one bug is planted in a process at a time, so that what is found can be
+//! put down to it.
 
 mod bugs;
+mod points;
 
 pub use bugs::*;
+pub use points::*;
 
-/// Whether the bugs are compiled in.
+/// Whether all this is compiled in.
 pub const COMPILED_IN: bool = cfg!(feature = "planted");
 /// The environment variable that names the bug of a process.
 pub const VARIABLE: &str = "CAUCUS_PLANTED";
+/// The one that arms places: `NODE/NAME`, `NODE/NAME=stall`, `NODE/NAME=fail@20`, separated by commas. The
+/// number says how often the place is passed first.
+pub const POINTS_VARIABLE: &str = "CAUCUS_FAIL_POINTS";
 
 /// A bug that can be planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +48,15 @@ impl Bug {
     }
 }
 
+/// A place at which a test can interfere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it can fail with an error, besides dying and stalling.
+    pub can_fail: bool,
+}
+
 /// Whether this bug is planted in this process.
 #[cfg(not(feature = "planted"))]
 #[inline(always)]
@@ -46,8 +64,23 @@ pub const fn is(_bug: Bug) -> bool {
     false
 }
 
+/// The process is at a place, where a test may want it to die or to stall.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn at(_point: Point) {}
+
+/// The same for a place at which there is an error to fail with: whether to.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn fails(_point: Point) -> bool {
+    false
+}
+
 #[cfg(feature = "planted")]
-pub use compiled_in::{from_environment, is, plant, planted};
+mod armed;
+
+#[cfg(feature = "planted")]
+pub use {armed::*, compiled_in::*};
 
 #[cfg(feature = "planted")]
 mod compiled_in {
@@ -117,9 +150,15 @@ mod tests {
     }
 
     #[test]
+    fn each_place_has_a_name_of_its_own() {
+        let names: BTreeSet<&str> = POINTS.iter().map(|point| point.name).collect();
+        assert_eq!(names.len(), POINTS.len());
+    }
+
+    #[test]
     #[cfg(not(feature = "planted"))]
     fn nothing_is_planted_where_nothing_is_compiled_in() {
-        const { assert!(!is(VOTE_NOT_SYNCED)) }
+        const { assert!(!is(VOTE_NOT_SYNCED) && !fails(LOG_WRITING)) }
     }
 
     #[test]

@@ -347,7 +347,9 @@ impl Log {
             purged.encode_to_vec(),
         );
         batch.delete_range(Space::Log, keys::entry_range(storage, 0..upto.index + 1));
+        planted::at(planted::LOG_PURGING);
         self.write(batch).await?;
+        planted::at(planted::LOG_PURGED);
         if !known {
             self.set_written(upto.index);
         }
@@ -387,6 +389,7 @@ impl RaftLogStorage<TypeConfig> for LogHandle {
         let vote = wire::Vote::from(*vote);
         // Before anything is done with it: see `upholds`.
         self.0.lock().promised = Some(vote);
+        planted::at(planted::VOTE_SAVING);
         let mut batch = WriteBatch::new();
         batch.put(
             Space::Log,

@@ -93,7 +93,11 @@ async fn run(engine: Arc<dyn Engine>, mut queue: mpsc::Receiver<Op>) {
             batch.append(op.take_batch());
         }
         meters.batch(ops.len(), batch.size_bytes());
-        if let Err(error) = engine.write(batch.essential()) {
+        let wrote = match planted::fails(planted::LOG_WRITING) {
+            true => Err(caucus_engine::Error::Closed),
+            false => engine.write(batch.essential()),
+        };
+        if let Err(error) = wrote {
             tracing::error!(%error, "the Raft log cannot be written");
             // None of these logs may go on: what comes next would stand after a hole.
             ops.iter().for_each(|op| op.log().set_broken(&error));
@@ -104,6 +108,7 @@ async fn run(engine: Arc<dyn Engine>, mut queue: mpsc::Receiver<Op>) {
         if waiting.is_empty() {
             continue;
         }
+        planted::at(planted::LOG_WRITTEN);
         let (sender, synced) = oneshot::channel();
         engine.sync(Box::new(move |result| {
             // The writer waits below; it is gone only if the whole process ends.
@@ -111,6 +116,7 @@ async fn run(engine: Arc<dyn Engine>, mut queue: mpsc::Receiver<Op>) {
         }));
         let result = synced.await.unwrap_or(Err(caucus_engine::Error::Closed));
         meters.synced(started.elapsed());
+        planted::at(planted::LOG_SYNCED);
         match result {
             Ok(()) => waiting.into_iter().for_each(Op::succeed),
             Err(error) => {

@@ -106,6 +106,9 @@ impl Staging {
         self.engine
             .write(batch.essential())
             .map_err(|error| error.to_string())?;
+        if planted::fails(planted::SNAPSHOT_RECEIVING) {
+            return Err("as a test wants it".to_owned());
+        }
         let Some(end) = chunk.end else {
             return Ok(None);
         };

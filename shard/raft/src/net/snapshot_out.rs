@@ -136,6 +136,9 @@ impl ChunkReader {
         if self.ended {
             return Ok(None);
         }
+        if planted::fails(planted::SNAPSHOT_SENDING) {
+            return Err(caucus_engine::Error::Closed);
+        }
         let range = keys::prefix_range(self.source.storage);
         let prefix = range.start.len();
         let mut scan =

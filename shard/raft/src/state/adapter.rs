@@ -83,6 +83,7 @@ impl Adapter {
     }
 
     fn snapshot(&self) -> Result<OpenraftSnapshot, caucus_engine::Error> {
+        planted::at(planted::SNAPSHOT_BUILDING);
         let engine = self.view.engine().snapshot();
         let storage = self.view.storage();
         let applied = read_applied(engine.as_ref(), storage)?;
@@ -123,12 +124,16 @@ impl Adapter {
             written.map_err(io::Error::other)?;
         }
         let bytes = batch.size_bytes();
+        if planted::fails(planted::STATE_APPLYING) {
+            return Err(io::Error::other(caucus_engine::Error::Closed));
+        }
         self.view
             .engine()
             .write(batch.essential())
             .map_err(io::Error::other)?;
         self.machine.published(position(last));
         self.meters.round(entries, bytes);
+        planted::at(planted::STATE_APPLIED);
         for (responder, reply) in replies {
             responder.send(reply);
         }
@@ -162,6 +167,7 @@ impl Adapter {
         let mut batch = WriteBatch::new();
         self.places.point(group, replica, place, &mut batch);
         let engine = self.view.engine().clone();
+        planted::at(planted::SNAPSHOT_INSTALLING);
         engine.write(batch.essential())?;
         self.places.moved(group, replica, place);
         self.view.swap(storage);
@@ -181,6 +187,7 @@ impl Adapter {
         if let Some(last) = self.applied.last {
             self.machine.published(position(last));
         }
+        planted::at(planted::SNAPSHOT_INSTALLED);
         Ok(())
     }
 }
