@@ -157,7 +157,12 @@ impl Lessee {
             self.scene.say(Type::Info, &by, "lessee", what);
             return None;
         };
-        let seen: Vec<Value> = answer.done.answers.iter().map(|a| value(&a.answer)).collect();
+        let seen: Vec<Value> = answer
+            .done
+            .answers
+            .iter()
+            .map(|a| value(&a.answer))
+            .collect();
         let is_there = seen.iter().any(|value| !value.is_null());
         what["seen"] = seen.into();
         self.scene.say(Type::Ok, &by, "lessee", what);

@@ -98,9 +98,7 @@ fn simulate(order: &Order) -> Report {
         // From the first step on, and for ever; for who counts answers after the last fault it ends here.
         for step in ["begin", "end"] {
             let what = json!({"step": step});
-            world
-                .scene
-                .say(Type::Info, "nemesis", "clock-rate", what);
+            world.scene.say(Type::Info, "nemesis", "clock-rate", what);
         }
     }
     if world.wrong.is_empty() {

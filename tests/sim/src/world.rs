@@ -11,12 +11,12 @@ use caucus_router::{Retention, Router, RouterOptions};
 
 use crate::clients::Client;
 use crate::host::{Host, Program};
-use crate::{lessees, lockers};
 use crate::plan::Plan;
 use crate::scene::Scene;
 use crate::trace::Trace;
 use crate::watchers::{self, Watch};
 use crate::wire::{HostId, Wire, address};
+use crate::{lessees, lockers};
 
 pub(crate) struct World {
     pub(crate) plan: Plan,

@@ -132,7 +132,7 @@ async fn a_write_ahead_log_that_lost_its_end_is_noticed_by_the_mark() {
     five(&rig, 1).await;
     let log = rig.log(1);
     log.0.mark();
-    rig.marks.flush().unwrap();
+    rig.marks.write().unwrap();
     let wal = newest_wal(&whole);
     let bytes = fs::read(whole.join(&wal)).unwrap();
     let doubt = |number: usize, bytes: &[u8]| {
