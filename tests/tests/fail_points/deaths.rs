@@ -1,82 +1,128 @@
-//! A node dies at each place. All three are armed at any time, each with another place; who has died is started
-//! again with the next one.
+//! A node dies at each place. All three nodes are armed with all places that none has died at yet: whoever comes to one
+//! dies there, and is started again with the rest. So it doesn't matter who leads what. Those where a state is on its
+//! way to a node come afterwards, one by one: a log must be cut behind that node first.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use caucus_planted::{POINTS, Point};
 use caucus_tests::Cluster;
-use caucus_tests::wait::{Stopwatch, pause, wait_until};
+use caucus_tests::wait::{Stopwatch, pause, wait_for};
 
 use crate::traffic::{self, Traffic};
 use crate::{armed, said};
 
 /// Of all deaths together.
 const LIMIT: Duration = Duration::from_secs(300);
-/// A node that hasn't come to its place for so long gets another one: it may lead nothing.
-const TURN: Duration = Duration::from_secs(12);
+/// A node that has come to no place for so long is started again.
+const TURN: Duration = Duration::from_secs(8);
+/// Places where a state is on its way.
+const WHEN_SENT: [&str; 4] = [
+    "snapshot-sending",
+    "snapshot-receiving",
+    "snapshot-installing",
+    "snapshot-installed",
+];
+/// Last words come through a pipe.
+const WORDS_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a node is armed with, and since when.
-type Armed = Option<(&'static Point, Stopwatch)>;
+/// Numbers of places that no node has died at.
+type Wanted = BTreeSet<usize>;
+
+fn places(wanted: &Wanted, node: u32) -> String {
+    let places = wanted.iter().map(|at| armed(node, &POINTS[*at], "die"));
+    places.collect::<Vec<_>>().join(",")
+}
 
 #[test]
 fn a_node_dies_at_each_place() {
-    // Those that no node comes to before there are clients come first, or the cluster would not start.
-    let mut queue: VecDeque<&Point> = POINTS.iter().collect();
-    let first = |point: &&Point| point.name == "lease-ending";
-    let leases = queue.iter().position(first).expect("it is one of them");
-    queue.rotate_left(leases);
-    let mut nodes: Vec<Armed> = Vec::new();
-    let mut places = Vec::new();
-    for node in 1..=3 {
-        let point = queue.pop_front().expect("there are more");
-        places.push(armed(node, point, "die"));
-        nodes.push(Some((point, Stopwatch::start())));
-    }
-    let mut cluster = Cluster::start(traffic::options().armed(&places.join(",")));
+    let all = 0..POINTS.len();
+    let (sent, mut wanted): (Wanted, Wanted) =
+        all.partition(|at| WHEN_SENT.contains(&POINTS[*at].name));
+    let mut cluster = Cluster::start(traffic::options());
     let traffic = Traffic::start(&cluster);
+    traffic.await_progress();
     let begun = Stopwatch::start();
-    while nodes.iter().any(Option::is_some) {
+    let mut since: [Option<Stopwatch>; 3] = [None; 3];
+    while !wanted.is_empty() {
         for node in cluster.nodes() {
-            let slot = &mut nodes[node as usize - 1];
+            let since = &mut since[node as usize - 1];
+            let lingers = since.is_none_or(|since| since.elapsed() > TURN);
             if !cluster.is_up(node) {
-                let (point, _) = slot.take().unwrap_or_else(|| died(&cluster, node, None));
-                await_said(&cluster, node, point);
-            } else if let Some((point, _)) = slot.take_if(|(_, since)| since.elapsed() > TURN) {
+                wanted.remove(&died_at(&cluster, node));
+            } else if lingers {
                 cluster.kill(node);
-                queue.push_back(point);
             } else {
                 continue;
             }
-            let next = queue.pop_front();
-            if next.is_some_and(|point| point.name.starts_with("snapshot-")) {
-                traffic.cut_logs();
-            }
-            let places = next.map(|point| armed(node, point, "die"));
-            cluster.revive_armed(node, places.as_deref());
-            *slot = next.map(|point| (point, Stopwatch::start()));
+            cluster.revive_armed(node, Some(&places(&wanted, node)));
+            *since = Some(Stopwatch::start());
         }
-        assert!(begun.elapsed() < LIMIT, "left: {nodes:?} {queue:?}");
+        let left = || wanted.iter().map(|at| POINTS[*at].name);
+        assert!(
+            begun.elapsed() < LIMIT,
+            "left: {:?}",
+            left().collect::<Vec<_>>()
+        );
         pause();
     }
-    cluster.nodes().for_each(|node| cluster.await_ready(node));
+    // Some are still armed with what others have died at.
+    for node in cluster.nodes() {
+        cluster.kill(node);
+        cluster.revive(node);
+    }
+    for at in sent {
+        dies_when_sent(&mut cluster, &traffic, at);
+    }
     traffic.finish(&cluster);
 }
 
-fn await_said(cluster: &Cluster, node: u32, point: &Point) {
-    let words = said(point, "die");
-    let begun = Stopwatch::start();
-    wait_until("a dead node's last words", 2 * TURN, || {
-        let is_said = cluster.said(node).contains(&words);
-        if !is_said && begun.elapsed() > TURN {
-            died(cluster, node, Some(point));
+/// The sender of a state dies, or who gets it.
+fn dies_when_sent(cluster: &mut Cluster, traffic: &Traffic, at: usize) {
+    let point = &POINTS[at];
+    let victims = match point.name {
+        "snapshot-sending" => vec![1, 2],
+        _ => vec![3],
+    };
+    for node in victims.iter().filter(|node| **node != 3) {
+        cluster.kill(*node);
+        cluster.revive_armed(*node, Some(&armed(*node, point, "die")));
+        cluster.await_ready(*node);
+    }
+    let places = armed(3, point, "die");
+    let places = victims.contains(&3).then_some(&places[..]);
+    let mut since: Option<Stopwatch> = None;
+    let dead = wait_for("a node to die on the way of a state", LIMIT, || {
+        if since.is_none_or(|since| since.elapsed() > 2 * TURN) {
+            cluster.kill(3);
+            traffic.await_progress();
+            traffic.cut_logs();
+            cluster.revive_armed(3, places);
+            since = Some(Stopwatch::start());
         }
-        is_said
+        victims.iter().find(|node| !cluster.is_up(**node))
     });
+    assert_eq!(died_at(cluster, *dead), at, "{}", point.name);
+    for node in victims {
+        if cluster.is_up(node) {
+            cluster.kill(node);
+        }
+        cluster.revive(node);
+    }
+    cluster.await_ready(3);
 }
 
-/// Of something else than what it was armed with.
-fn died(cluster: &Cluster, node: u32, armed: Option<&Point>) -> ! {
-    let said = cluster.said(node);
-    panic!("node {node}, armed with {armed:?}, died of something else:\n{said}");
+/// The place at which a node has died; panics if it died of something else.
+fn died_at(cluster: &Cluster, node: u32) -> usize {
+    let begun = Stopwatch::start();
+    wait_for("a dead node's last words", 2 * WORDS_LIMIT, || {
+        let words = cluster.said(node);
+        let at = POINTS
+            .iter()
+            .position(|point: &Point| words.contains(&said(point, "die")));
+        if at.is_none() && begun.elapsed() > WORDS_LIMIT {
+            panic!("node {node} died of something else:\n{words}");
+        }
+        at
+    })
 }

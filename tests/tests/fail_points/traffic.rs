@@ -22,6 +22,9 @@ const WRITERS: usize = 3;
 const LARGE_BYTES: usize = 128 << 10;
 /// So many of them, and a log has been cut behind whoever wasn't there.
 const CUT_VALUES: u64 = 48;
+/// A node looks at the length of its logs every second, and cuts one at the second look if no more than what is kept has
+/// come between.
+const CUT_TAKES: Duration = Duration::from_secs(4);
 /// A cluster without a majority writes none.
 const CUT_LIMIT: Duration = Duration::from_secs(30);
 /// Longer than any leader is away.
@@ -33,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) fn options() -> Options {
     Options::nodes(3)
         .set("raft.log_bytes_max=1048576")
-        .set("raft.log_bytes_kept=65536")
+        .set("raft.log_bytes_kept=524288")
 }
 
 /// The clients of all nodes: who finds nobody at one goes to the next.
@@ -150,6 +153,10 @@ impl Traffic {
             pause();
         }
         self.filling.in_haste.store(false, Ordering::Relaxed);
+        let begun = Stopwatch::start();
+        while begun.elapsed() < CUT_TAKES {
+            pause();
+        }
     }
 
     /// All nodes are up again: waits until the cluster serves, ends the traffic, and holds what there is against what was told.
