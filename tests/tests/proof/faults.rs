@@ -172,9 +172,18 @@ impl Nemesis<'_> {
         });
         self.go_on_for("work beside a full disk", BESIDE, CUT);
         self.servers.relieve(node);
-        if self.servers.ended(node).is_some() {
-            self.servers.await_end(node);
-            self.servers.revive(node, Clock::Right);
+        // Where not one block was left a sync has failed: the node or its replicas have stopped, and are to be started
+        // again.
+        match self.servers.ended(node) {
+            Some(_) => {
+                self.servers.await_end(node);
+                self.servers.revive(node, Clock::Right);
+            }
+            None if self.servers.stopped_replicas(node) != Some(0) => {
+                self.servers.kill(node);
+                self.servers.revive(node, Clock::Right);
+            }
+            None => {}
         }
         wait_until("a node to know that it has room", LIMIT, || {
             !self.is_full(node)

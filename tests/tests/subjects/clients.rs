@@ -176,9 +176,7 @@ impl<'s> Client<'s> {
                 let text = format!("{text}{},", step[2]);
                 puts.push(json!({"request_put": {"key": encode(key), "value": encode(&text)}}));
             } else {
-                let elements = text.split_terminator(',');
-                let elements = elements.map(|element| element.parse::<u64>().expect("a number"));
-                step[2] = Value::from(elements.collect::<Vec<u64>>());
+                step[2] = list(&text);
             }
         }
         let mut end = begin.clone();
@@ -258,18 +256,30 @@ fn operation(step: &Value) -> Value {
     }
 }
 
+/// A list's elements.
+fn list(text: &str) -> Value {
+    let elements = text.split_terminator(',');
+    let elements = elements.map(|element| element.parse::<u64>().expect("a number"));
+    Value::from(elements.collect::<Vec<u64>>())
+}
+
 /// The value of a register.
 pub(super) fn register(found: &Value) -> Value {
     serde_json::from_str(&decode(&found["value"])).expect("a number was written")
 }
 
-/// Writes down all registers that there are.
+/// Writes down all registers and lists that there are.
 pub(super) fn read_last(scene: &Scene, gateway: &mut Gateway) {
-    let read = gateway.must("kv/range", &range(REGISTERS));
+    let read = gateway.must("kv/range", &range("/"));
     let found = read["kvs"].as_array().into_iter().flatten();
     let entry = |found: &Value| {
         let changed = number(&found["mod_revision"]);
-        json!([decode(&found["key"]), register(found), changed])
+        let key = decode(&found["key"]);
+        let value = match key.starts_with(REGISTERS) {
+            true => register(found),
+            false => list(&decode(&found["value"])),
+        };
+        json!([key, value, changed])
     };
     let state: Vec<Value> = found.map(entry).collect();
     let by = Process::Other("harness".to_owned());
