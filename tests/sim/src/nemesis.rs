@@ -12,6 +12,10 @@ use crate::scene::deadline;
 use crate::wire::{HostId, Weather};
 use crate::world::World;
 
+/// In ms. Names of requests are kept for an hour by the wall clocks of the groups' leaders, as is documented; so two of
+/// them are less than that apart.
+const WALL_JUMP_MAX: i64 = 25 * 60_000;
+
 /// So many faults at a time.
 const AT_ONCE: usize = 2;
 
@@ -149,7 +153,9 @@ impl Nemesis {
                     .engine
                     .fail_next_sync(Error::Io { context });
             }
-            Kind::WallJump => world.hosts[host].wall_ahead = random.i64(-7_200_000..7_200_000),
+            Kind::WallJump => {
+                world.hosts[host].wall_ahead = random.i64(-WALL_JUMP_MAX..WALL_JUMP_MAX)
+            }
             Kind::HandOver => hand_over(world, host, random.usize(0..3)),
             Kind::Compact => compact(world, host, random.u64(0..300)),
         }
