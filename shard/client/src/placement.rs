@@ -56,6 +56,14 @@ struct Known {
     first: usize,
 }
 
+/// How far the search for an answer has got.
+struct Search {
+    /// Who hasn't answered yet.
+    asking: Option<String>,
+    /// What the last attempt ended with.
+    last: String,
+}
+
 /// What one replica said to one question.
 enum Said {
     Answer(Box<Answer>),
@@ -93,8 +101,11 @@ impl PlacementClient {
     /// Asks the leader, wherever it is, until `deadline`.
     pub async fn ask(&self, body: Ask, deadline: Instant) -> Result<Answer, PlacementError> {
         let question = Bytes::from(Request { body: Some(body) }.encode_to_vec());
-        let mut last = "it has no known address".to_owned();
-        let searching = self.search(question, &mut last);
+        let mut search = Search {
+            asking: None,
+            last: "it has no known address".to_owned(),
+        };
+        let searching = self.search(question, &mut search);
         let searched = timeout_at(deadline, searching).await;
         searched.unwrap_or_else(|_| {
             // Who was being asked is silent. Had it kept the lead in our mind, the next question, if that has as
@@ -102,6 +113,8 @@ impl PlacementClient {
             let mut known = self.known();
             known.leader = None;
             known.first = known.first.wrapping_add(1);
+            let asking = search.asking.map(|addr| format!("{addr} did not answer"));
+            let last = asking.unwrap_or(search.last);
             Err(PlacementError::Unavailable { last })
         })
     }
@@ -149,43 +162,46 @@ impl PlacementClient {
     }
 
     /// Goes round the replicas, first to the known leader and wherever one is named.
-    async fn search(&self, question: Bytes, last: &mut String) -> Result<Answer, PlacementError> {
+    async fn search(&self, question: Bytes, search: &mut Search) -> Result<Answer, PlacementError> {
         let options = &self.shared.options;
         loop {
-            let addrs = self.addrs();
-            let mut named = self.known().leader.clone();
+            let (addrs, mut named, first) = {
+                let known = self.known();
+                (known.addrs.clone(), known.leader.clone(), known.first)
+            };
             // Two replicas that name each other must not keep us from the third.
             let mut detours = addrs.len().max(DETOURS_MIN);
             let mut strangers = BTreeSet::new();
-            let first = self.known().first % addrs.len().max(1);
+            let first = first % addrs.len().max(1);
             let mut round = addrs.iter().cycle().skip(first).take(addrs.len());
             while let Some(addr) = named.take().or_else(|| round.next().cloned()) {
                 let limit = options.attempt_timeout;
-                *last = format!("{addr} did not answer");
-                match self.ask_once(&addr, question.clone(), limit).await {
+                let addr = &*search.asking.insert(addr);
+                match self.ask_once(addr, question.clone(), limit).await {
                     Said::Answer(answer) => {
-                        self.known().leader = Some(addr);
+                        self.known().leader = search.asking.take();
                         return Ok(*answer);
                     }
                     Said::Final(error) => return Err(error),
                     Said::NotLeader { leader } => {
-                        *last = format!("{addr} does not lead the group");
+                        search.last = format!("{addr} does not lead the group");
                         if detours > 0 {
-                            named = leader.filter(|leader| *leader != addr);
+                            named = leader.filter(|leader| leader != addr);
                             detours -= 1;
                         }
                     }
-                    Said::Again(reason) => *last = reason,
+                    Said::Again(reason) => search.last = reason,
                     Said::Stranger(reason) => {
-                        strangers.insert(addr);
-                        *last = reason;
+                        strangers.insert(addr.clone());
+                        search.last = reason;
                     }
                 }
+                search.asking = None;
                 self.known().leader = None;
             }
             // One of them may be lost among strangers. If most seem so, it is us.
             if 2 * strangers.len() > addrs.len() {
-                return Err(PlacementError::Refused(std::mem::take(last)));
+                return Err(PlacementError::Refused(std::mem::take(&mut search.last)));
             }
             sleep(options.pause).await;
         }

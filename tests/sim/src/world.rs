@@ -89,11 +89,12 @@ impl World {
         true
     }
 
-    /// A number that no other host is given.
+    /// The hosts with the nodes.
     pub(crate) fn nodes(&self) -> std::ops::Range<HostId> {
         0..self.plan.nodes
     }
 
+    /// The hosts with routers and clients.
     pub(crate) fn fronts(&self) -> std::ops::Range<HostId> {
         self.plan.nodes..self.hosts.len()
     }
