@@ -77,7 +77,10 @@ impl Compaction {
             if upto == 0 || done == (storage, upto) {
                 continue;
             }
+            // What is granted and not applied yet may lie below: what that replaces comes later.
+            let has_all = self.published.highest() >= upto;
             match self.pass(storage, upto).await {
+                Ok(()) if !has_all => {}
                 Ok(()) => done = (storage, upto),
                 // Space comes back, and a failed engine is told of elsewhere.
                 Err(error) => tracing::warn!(group = self.group.id(), %error, "compaction waits"),

@@ -14,6 +14,7 @@ mod inflight;
 mod lessor;
 mod list;
 mod metrics;
+mod names;
 mod options;
 mod patience;
 mod reads;
@@ -29,7 +30,8 @@ mod watch;
 
 pub use driver::OtherGroups;
 pub use metrics::describe as describe_metrics;
+pub use names::Clock;
 pub use options::Options;
 pub use revisions::RevisionSource;
 pub use server::Server;
-pub use shard::{Activations, Led, Shard, ShardParts, UnixClock};
+pub use shard::{Activations, Led, Shard, ShardParts};

@@ -26,8 +26,7 @@ pub struct Options {
     /// An ask for revisions that isn't answered within this is void: see `Sequencer`. A group whose asks take
     /// longer gives them more: see `Patience`.
     pub ask_timeout: Duration,
-    /// Requests that clients named (`Idempotency-Key`) are remembered for this long, by the clocks of the
-    /// groups' leaders.
+    /// Requests that clients named (`Idempotency-Key`) are remembered for this long at least.
     pub idempotency_window: Duration,
     /// Names that a group remembers at most: beyond, new ones are refused until old ones are forgotten.
     pub idempotency_keys_max: usize,

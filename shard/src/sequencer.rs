@@ -33,11 +33,11 @@ use crate::Options;
 use crate::driver::Driver;
 use crate::inflight::{InFlight, Ticket};
 use crate::metrics::Meters;
+use crate::names::NamesTime;
 use crate::patience::Patience;
 use crate::revisions::Revisions;
-use crate::shard::UnixClock;
 use crate::state::txn::Footprint;
-use crate::state::{Applied, Holder, Refusal, Verdict};
+use crate::state::{Applied, Holder, Published, Refusal, Verdict};
 
 /// A write that waits.
 pub(crate) struct WriteJob {
@@ -127,12 +127,13 @@ pub(crate) struct Sequencer {
     pub(crate) group: Group,
     pub(crate) queue: mpsc::Receiver<WriteJob>,
     pub(crate) driver: Driver,
+    pub(crate) published: Arc<Published>,
     pub(crate) inflight: Arc<InFlight>,
     pub(crate) revisions: Revisions,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) options: Options,
     pub(crate) patience: Patience,
-    pub(crate) clock: UnixClock,
+    pub(crate) time: Arc<Mutex<NamesTime>>,
     pub(crate) meters: Arc<Meters>,
 }
 
@@ -253,14 +254,16 @@ impl Sequencer {
             return;
         };
         let sessions = jobs.iter().map(|job| job.session).collect();
-        let now = (self.clock)();
-        let window = self.options.idempotency_window;
+        let (time_ms, forget_before_ms) = {
+            let mut time = self.time.lock().expect("no panic under this lock");
+            time.now(term, self.published.names())
+        };
         let batch = Batch {
             first_revision,
             writes: jobs.iter().map(|job| job.encoded.clone()).collect(),
             progress: self.sessions.of(&sessions),
-            time_ms: now,
-            forget_before_ms: now.saturating_sub(window.as_millis() as u64),
+            time_ms,
+            forget_before_ms,
         };
         let command = Command {
             command: Some(Kind::Batch(batch)),

@@ -26,6 +26,7 @@ use crate::driver::{Driver, OtherGroups};
 use crate::inflight::InFlight;
 use crate::lessor::{LeaseJob, Lessor};
 use crate::metrics::{self, Meters};
+use crate::names::{Clock, NamesTime};
 use crate::patience::Patience;
 use crate::reads::{ReadJob, Reads};
 use crate::requests::{check_write, read_job};
@@ -39,9 +40,6 @@ use crate::{Options, RevisionSource};
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 /// After a replica could not be started, or a report could not be delivered.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Tells milliseconds of Unix time.
-pub type UnixClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Where a group that has begun is reported.
 pub trait Activations: Send + Sync + 'static {
@@ -63,8 +61,8 @@ pub struct ShardParts {
     pub others: Arc<dyn OtherGroups>,
     /// Where new groups are reported.
     pub activations: Arc<dyn Activations>,
-    /// The clock on the wall.
-    pub clock: UnixClock,
+    /// By which names of requests are forgotten.
+    pub clock: Clock,
     /// The cluster map as it changes.
     pub maps: watch::Receiver<Option<Arc<ClusterMap>>>,
     /// Settings.
@@ -100,6 +98,21 @@ struct Seat {
     reads: mpsc::Sender<ReadJob>,
     follows: mpsc::Sender<FollowJob>,
     lessor: Lessor,
+    time: Arc<Mutex<NamesTime>>,
+}
+
+impl Seat {
+    /// Also if there will be: an entry forgets what is too old before it is executed. What isn't led here is refused
+    /// elsewhere.
+    fn has_room_for_a_name(&self, names_max: usize) -> bool {
+        let (names, leadership) = (self.published.names(), self.group.leadership());
+        if names.count < names_max || !leadership.here {
+            return true;
+        }
+        let mut time = self.time.lock().expect("no panic under this lock");
+        let (_, forget_before) = time.now(leadership.term, names);
+        names_max > 0 && names.oldest < forget_before
+    }
 }
 
 /// One led group, for reports.
@@ -246,16 +259,19 @@ impl Shard {
             reads.clone(),
             self.inner.meters.clone(),
         );
+        let time = NamesTime::new(self.inner.parts.clock.clone(), options.idempotency_window);
+        let time = Arc::new(Mutex::new(time));
         let sequencer = Sequencer {
             group: group.clone(),
             queue: write_queue,
             driver: driver.clone(),
+            published: published.clone(),
             inflight: inflight.clone(),
             revisions: self.inner.revisions.clone(),
             sessions: self.inner.sessions.clone(),
             options: options.clone(),
             patience: Patience::new(options.ask_timeout),
-            clock: self.inner.parts.clock.clone(),
+            time: time.clone(),
             meters: self.inner.meters.clone(),
         };
         self.spawn(sequencer.run());
@@ -290,6 +306,7 @@ impl Shard {
             reads,
             follows,
             lessor,
+            time,
         });
         let _changing = self
             .inner
@@ -409,7 +426,7 @@ impl Shard {
             Err(failure) => return Err((failure, reply)),
         };
         let names_max = self.inner.parts.options.idempotency_keys_max;
-        if checked.is_named && seat.published.names() >= names_max {
+        if checked.is_named && !seat.has_room_for_a_name(names_max) {
             return Err((busy("idempotency keys"), reply));
         }
         let (call, at_least, deadline) = of;

@@ -11,7 +11,7 @@ const FRESH: &str = "200";
 const LENGTH: &str = "90";
 
 /// Seeds with which the product failed once, and how.
-const FAILED: [(u64, &str); 4] = [
+const FAILED: [(u64, &str); 7] = [
     (2, "nodes asked a silent placement leader for ever"),
     (
         10,
@@ -19,6 +19,15 @@ const FAILED: [(u64, &str); 4] = [
     ),
     (22, "the same, without faults of disks"),
     (37, "of two faults that meet in one host"),
+    (
+        1795835108542,
+        "a wall clock that jumps made a group forget names of requests",
+    ),
+    (1795835108631, "the same, without a new leader"),
+    (
+        1795835108636,
+        "a compaction left what was granted before it and applied after it",
+    ),
 ];
 
 fn sim(args: &[&str]) -> (bool, String) {

@@ -76,8 +76,6 @@ pub type Random = Arc<dyn Fn(&mut [u8]) -> Result<(), String> + Send + Sync>;
 pub struct Surroundings {
     /// Fills a slice with random bytes.
     pub random: Random,
-    /// The clock on the wall, in milliseconds of Unix time.
-    pub unix_ms: fn() -> u64,
     /// Sees the engine's figures about once a second.
     pub on_stats: Arc<dyn Fn(&Stats) + Send + Sync>,
 }

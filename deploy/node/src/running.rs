@@ -249,6 +249,7 @@ impl Node {
             own: self.placement.clone(),
             client: self.client.clone(),
         });
+        let origin = Instant::now();
         let shard = Shard::start(ShardParts {
             node,
             host: self.host.clone(),
@@ -256,7 +257,7 @@ impl Node {
             revisions: oracle.clone(),
             others,
             activations: oracle,
-            clock: Arc::new(self.surroundings.unix_ms),
+            clock: Arc::new(move || origin.elapsed()),
             maps: maps.subscribe(),
             options: self.settings.shard.clone(),
             shutdown: self.shutdown.clone(),

@@ -184,7 +184,6 @@ fn settings(config: &Checked, node: Option<NonZeroU32>) -> Settings {
 fn surroundings() -> Surroundings {
     Surroundings {
         random: Arc::new(fill_random),
-        unix_ms,
         on_stats: Arc::new(telemetry::gauge),
     }
 }

@@ -199,13 +199,18 @@ impl Group {
             return;
         };
         // openraft purges what a snapshot covers. The snapshot names the state as it is, so it costs
-        // nothing; the purge follows in this or a later round, when the snapshot is noted.
+        // nothing; the purge of what is new in it follows in a later round, when it is noted. A group that
+        // writes more between two rounds than it may keep is never covered up to its cut.
         let trigger = self.raft.trigger();
         let covered = self.raft.metrics().borrow_watched().snapshot;
-        let done = match covered.is_some_and(|covered| covered.index >= cut) {
-            true => trigger.purge_log(cut).await,
-            false => trigger.snapshot().await,
-        };
+        let covered = covered.map_or(0, |covered| covered.index);
+        let mut done = Ok(());
+        if covered > 0 {
+            done = trigger.purge_log(cut.min(covered)).await;
+        }
+        if covered < cut {
+            done = done.and(trigger.snapshot().await);
+        }
         if let Err(error) = done {
             tracing::debug!(group = self.id, %error, "the log cannot be trimmed");
         }

@@ -1,8 +1,8 @@
 //! Requests that clients named themselves (`Idempotency-Key`), remembered for a window of time.
 //!
 //! Unlike the ids of routers, nobody says when such a name is finished, so it is kept until the leader
-//! that proposes an entry says in it that names before a moment are forgotten. Time is in the log, so
-//! every replica forgets at the same entry. The names of a group are limited where they come in, by the
+//! that proposes an entry says in it that names before a moment are forgotten. Time is in the log (see
+//! `names.rs`), so every replica forgets at the same entry. The names of a group are limited where they come in, by the
 //! leader: a full table refuses new ones and forgets none early, because a name that is forgotten within
 //! its window would be executed twice.
 //!
@@ -18,6 +18,8 @@ use caucus_planted as planted;
 use caucus_raft::{StateView, Txn};
 use caucus_ring::Vnode;
 use prost::Message;
+
+use crate::names::Names;
 
 use super::record::{IdempotentRecord, corrupt};
 
@@ -70,9 +72,14 @@ impl Idempotent {
         Ok(table)
     }
 
-    /// How many names are kept.
-    pub(super) fn len(&self) -> usize {
-        self.names.len()
+    /// What is kept.
+    pub(super) fn names(&self) -> Names {
+        let time = |place: Option<&(u64, Id)>| place.map_or(0, |(time, _)| *time);
+        Names {
+            count: self.names.len(),
+            oldest: time(self.by_time.first()),
+            newest: time(self.by_time.last()),
+        }
     }
 
     pub(super) fn look_up(&self, id: &RequestId, fingerprint: u64) -> Name {

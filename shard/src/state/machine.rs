@@ -192,7 +192,8 @@ impl GroupState {
                 txn.put(key, record.encode_to_vec());
             }
         }
-        self.time = batch.time_ms;
+        // A leader that hadn't applied all of its log may lag behind.
+        self.time = batch.time_ms.max(self.idempotent.names().newest);
         self.idempotent.forget(txn, batch.forget_before_ms);
         let changed_before = self.changes.len();
         let mut verdicts = Vec::with_capacity(batch.writes.len());
@@ -406,7 +407,7 @@ impl StateMachine for GroupState {
         self.dedup = load_dedup(state, position.floor, self.dedup_items_max)?;
         self.published.leases().load(state)?;
         self.idempotent = Idempotent::load(state)?;
-        self.published.set_names(self.idempotent.len());
+        self.published.set_names(self.idempotent.names());
         self.rescoped = true;
         self.changes.clear();
         let frontier = self.attempts.frontier(self.highest);
@@ -471,7 +472,7 @@ impl StateMachine for GroupState {
         self.attempts.publish(self.published.standing());
         let frontier = self.attempts.frontier(self.highest);
         self.published.feed().push(self.changes.drain(..), frontier);
-        self.published.set_names(self.idempotent.len());
+        self.published.set_names(self.idempotent.names());
     }
 }
 

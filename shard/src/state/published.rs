@@ -1,6 +1,6 @@
 //! What readers may know of a group's state without asking the state machine.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -10,6 +10,7 @@ use caucus_ring::{Ring, Rules, Vnode, VnodeSet, parse_lease_key};
 
 use super::attempts::Standing;
 use super::leases::LeaseTable;
+use crate::names::Names;
 use crate::watch::Feed;
 
 /// The read side of one replica. Written by its state machine only, after the engine has what it says.
@@ -20,7 +21,7 @@ pub struct Published {
     compacted: AtomicU64,
     standing: Standing,
     leases: LeaseTable,
-    names: AtomicUsize,
+    names: Mutex<Names>,
     feed: Feed,
     hash: Mutex<Hashed>,
     /// Never shrinks but when the state is read anew.
@@ -115,13 +116,13 @@ impl Published {
         self.compacted.load(Ordering::Acquire)
     }
 
-    /// How many requests that clients named are remembered.
-    pub(crate) fn names(&self) -> usize {
-        self.names.load(Ordering::Relaxed)
+    /// The requests that clients named and that are remembered.
+    pub(crate) fn names(&self) -> Names {
+        *self.names.lock().expect("no panic under this lock")
     }
 
-    pub(super) fn set_names(&self, names: usize) {
-        self.names.store(names, Ordering::Relaxed);
+    pub(super) fn set_names(&self, names: Names) {
+        *self.names.lock().expect("no panic under this lock") = names;
     }
 
     /// What has changed.

@@ -88,3 +88,19 @@ async fn a_full_table_refuses_new_names_and_forgets_none() {
     assert!(taken.revision > first[0].revision);
     cluster.end().await;
 }
+
+/// Where all writes have names, none is there to let the others go.
+#[tokio::test]
+async fn a_full_table_takes_a_name_when_its_oldest_is_too_old() {
+    let cluster = cluster().await;
+    let key = cluster.key(1, 0);
+    for name in 0..NAMES_MAX as u64 {
+        outcome(cluster.ask(named(&cluster, &key, "v", (name, 9))).await);
+    }
+    cluster.pass(WINDOW);
+    let refused = failure(cluster.ask(named(&cluster, &key, "v", (99, 9))).await);
+    assert!(matches!(refused, Failure::Busy(_)), "{refused:?}");
+    cluster.pass(Duration::from_millis(1));
+    outcome(cluster.ask(named(&cluster, &key, "v", (99, 9))).await);
+    cluster.end().await;
+}

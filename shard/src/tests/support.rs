@@ -158,8 +158,8 @@ pub(super) struct Cluster {
     addrs: Arc<Addrs>,
     begun: mpsc::UnboundedSender<u32>,
     sequence: AtomicU64,
-    /// Milliseconds on the wall.
-    wall: Arc<AtomicU64>,
+    /// By which names are forgotten, in milliseconds.
+    clock: Arc<AtomicU64>,
     pub(super) reach: Arc<Reach>,
 }
 
@@ -187,7 +187,7 @@ impl Cluster {
             addrs: Arc::default(),
             begun,
             sequence: AtomicU64::new(0),
-            wall: Arc::new(AtomicU64::new(1_000_000)),
+            clock: Arc::new(AtomicU64::new(1_000_000)),
             reach: Arc::default(),
         };
         for node in 1..=nodes {
@@ -230,8 +230,8 @@ impl Cluster {
             others: self.reach.clone(),
             activations: Arc::new(Begun(self.begun.clone())),
             clock: {
-                let wall = self.wall.clone();
-                Arc::new(move || wall.load(Ordering::Relaxed))
+                let clock = self.clock.clone();
+                Arc::new(move || Duration::from_millis(clock.load(Ordering::Relaxed)))
             },
             maps: self.map.subscribe(),
             options: self.options.clone(),
@@ -258,9 +258,9 @@ impl Cluster {
         self.nodes.insert(node, started);
     }
 
-    /// Time goes by on the wall.
+    /// Time goes by, as far as names are concerned.
     pub(super) fn pass(&self, time: Duration) {
-        self.wall
+        self.clock
             .fetch_add(time.as_millis() as u64, Ordering::Relaxed);
     }
 

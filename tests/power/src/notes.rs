@@ -44,9 +44,9 @@ pub(crate) struct Notes {
     pub(crate) changes: Vec<(usize, Change)>,
 }
 
-/// A line that says that a file is on disk.
+/// Lines that say that a file is on disk, with this length and no other.
 pub(crate) fn synced(file: u64, length: u64) -> String {
-    format!("S\t{file}\t{length}\n")
+    format!("T\t{file}\t{length}\nS\t{file}\t{length}\n")
 }
 
 impl Notes {
@@ -67,7 +67,9 @@ impl Notes {
         match words[..] {
             ["S", file, length] => {
                 self.settled.insert(number(file), at);
-                self.synced.insert(number(file), number(length));
+                // Of two threads that sync the same file the one that saw less of it may be noted last.
+                let synced = self.synced.entry(number(file)).or_default();
+                *synced = number(length).max(*synced);
             }
             ["T", file, length] => {
                 let synced = self.synced.entry(number(file)).or_default();
@@ -94,5 +96,27 @@ impl Notes {
             }
             _ => panic!("not a note: {line}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_disk(lines: &str) -> Option<u64> {
+        Notes::parse(lines).synced.get(&7).copied()
+    }
+
+    #[test]
+    fn what_was_synced_stays_so_until_it_is_cut() {
+        assert_eq!(on_disk("C\t7\t/d/a\n"), Some(0));
+        assert_eq!(on_disk("C\t7\t/d/a\nS\t7\t10\n"), Some(10));
+        // Noted by a thread that was overtaken.
+        assert_eq!(on_disk("S\t7\t20\nS\t7\t10\n"), Some(20));
+        assert_eq!(on_disk("S\t7\t20\nT\t7\t5\n"), Some(5));
+        assert_eq!(on_disk("S\t7\t20\nT\t7\t5\nS\t7\t8\n"), Some(8));
+        // The number was another file's.
+        assert_eq!(on_disk("S\t7\t20\nC\t7\t/d/b\n"), Some(0));
+        assert_eq!(on_disk(&format!("S\t7\t20\n{}", synced(7, 12))), Some(12));
     }
 }

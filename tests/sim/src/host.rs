@@ -26,6 +26,11 @@ const EPOCH_MS: u64 = 1_790_000_000_000;
 /// The wall clock of the host that runs.
 static WALL_MS: AtomicU64 = AtomicU64::new(EPOCH_MS);
 
+/// What the host that runs takes for the time of day, in ms of Unix time.
+pub(crate) fn unix_ms() -> u64 {
+    WALL_MS.load(Ordering::Relaxed)
+}
+
 /// What a process shows of itself while it serves.
 #[derive(Clone)]
 pub(crate) struct Alive {
@@ -243,7 +248,6 @@ fn surroundings() -> Surroundings {
             entropy::fill(bytes);
             Ok(())
         }),
-        unix_ms: || WALL_MS.load(Ordering::Relaxed),
         on_stats: Arc::new(|_| ()),
     }
 }

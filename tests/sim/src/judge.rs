@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::clients::{Client, read_value};
-use crate::plan::Kind;
 use crate::scene::{Scene, all, deadline, does, only};
 use crate::world::World;
 
@@ -153,7 +152,7 @@ fn differences(world: &World) -> Option<String> {
             }
             let applied = progress.applied;
             let Some((other, at, first)) = states.get(&group) else {
-                states.insert(group, (host, applied, content(world, &running)));
+                states.insert(group, (host, applied, content(&running)));
                 continue;
             };
             if *at != applied {
@@ -161,7 +160,7 @@ fn differences(world: &World) -> Option<String> {
                     "group {group}: host {other} is at {at}, host {host} at {applied}"
                 ));
             }
-            if let Some(key) = difference(first, &content(world, &running)) {
+            if let Some(key) = difference(first, &content(&running)) {
                 return Some(format!(
                     "group {group}: hosts {other} and {host} differ in {key:x?}"
                 ));
@@ -179,10 +178,8 @@ fn difference(one: &Content, other: &Content) -> Option<Bytes> {
 }
 
 /// All that a replica's state holds, but for the records of vnodes: when their changes are gathered depends on how
-/// many entries a replica applied at once. The past isn't compared where some of it was compacted: each replica
-/// removes that in its own time, and nobody can read it.
-fn content(world: &World, replica: &caucus_raft::Group) -> Content {
-    let is_compacted = world.plan.kinds.contains(&Kind::Compact);
+/// many entries a replica applied at once.
+fn content(replica: &caucus_raft::Group) -> Content {
     let view = replica.view();
     let range = keys::prefix_range(view.storage());
     let engine = view.engine();
@@ -191,12 +188,7 @@ fn content(world: &World, replica: &caucus_raft::Group) -> Content {
     let mut content = Content::new();
     while let Some((key, value)) = scan.next().expect("memory can be read") {
         let key = key.slice(range.start.len()..);
-        let is_compared = match key[0] {
-            state_kind::VNODE | state_kind::JOURNAL => false,
-            state_kind::HISTORY | state_kind::CHANGES => !is_compacted,
-            _ => true,
-        };
-        if is_compared {
+        if !matches!(key[0], state_kind::VNODE | state_kind::JOURNAL) {
             content.insert(key, value);
         }
     }

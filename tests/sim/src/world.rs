@@ -10,7 +10,7 @@ use caucus_placement::{Bootstrap, Voter};
 use caucus_router::{Retention, Router, RouterOptions};
 
 use crate::clients::Client;
-use crate::host::{Host, Program};
+use crate::host::{Host, Program, unix_ms};
 use crate::plan::Plan;
 use crate::scene::Scene;
 use crate::trace::Trace;
@@ -164,6 +164,7 @@ fn settings(plan: &Plan, id: HostId) -> Settings {
         shard: caucus_shard::Options::default(),
         router: RouterOptions {
             timeout: Duration::from_secs(3),
+            unix_ms,
             ..RouterOptions::default()
         },
         keeps: Retention::default(),

@@ -34,6 +34,32 @@ fn storage_ids(engine: &Arc<dyn Engine>, upto: keys::StorageId) -> Vec<keys::Sto
     (1..upto).filter(used).collect()
 }
 
+/// Each look finds more new entries than may be kept, and so the cut behind what the last snapshot covers.
+#[tokio::test]
+async fn a_log_that_grows_faster_than_it_is_looked_at_is_cut_too() {
+    const ROUNDS: usize = 20;
+    let mut cluster = Cluster::new();
+    for node in 1..=3 {
+        let engine = Arc::new(MemoryEngine::new());
+        cluster.start(node, engine).await.unwrap();
+    }
+    cluster.initialize().await;
+    let leader = cluster.leader().await;
+    for round in 1..=ROUNDS {
+        cluster.propose(leader, commands("a", 200, 1000)).await;
+        cluster.agree(200 * round as u64).await;
+        let group = &cluster.nodes[&leader].group;
+        group.trim_log(100 << 10, 50 << 10).await;
+    }
+    let group = &cluster.nodes[&leader].group;
+    let short = async {
+        while group.log.purgeable(0).0 > 1 << 20 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    super::support::within("a purge", short).await;
+}
+
 async fn a_new_replica(engines: [Arc<dyn Engine>; 3]) {
     let mut cluster = Cluster::new();
     // So that the state needs some hundred of them.

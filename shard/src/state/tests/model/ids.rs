@@ -64,7 +64,11 @@ impl Ids {
                 entry.remembered.retain(|id, _| !gone(id));
             }
         }
-        self.time = batch.time_ms;
+        let newest = self.names.values().map(|name| name.time).max();
+        self.time = match fault {
+            Some(Fault::TimeGoesBack) => batch.time_ms,
+            _ => batch.time_ms.max(newest.unwrap_or(0)),
+        };
         if fault != Some(Fault::NeverForgetsNames) {
             self.names
                 .retain(|_, name| name.time >= batch.forget_before_ms);

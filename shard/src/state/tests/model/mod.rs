@@ -34,6 +34,8 @@ pub(super) enum Fault {
     ExecutesTwice,
     /// A name is remembered for ever.
     NeverForgetsNames,
+    /// A name that a leader of yesterday's time brings is as old as that.
+    TimeGoesBack,
     /// The request floor doesn't rise.
     NoFloor,
     /// What is locked is written all the same.
@@ -61,10 +63,11 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Fault; 15] = [
+    pub(super) const ALL: [Fault; 16] = [
         Fault::ForgetsDelete,
         Fault::ExecutesTwice,
         Fault::NeverForgetsNames,
+        Fault::TimeGoesBack,
         Fault::NoFloor,
         Fault::IgnoresLocks,
         Fault::NoSharedLocks,
