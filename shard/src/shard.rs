@@ -298,7 +298,7 @@ impl Shard {
             meters: self.inner.meters.clone(),
         };
         self.spawn(reading.run(read_queue));
-        let seat = Arc::new(Seat {
+        self.add(Seat {
             group,
             published,
             driver,
@@ -308,13 +308,17 @@ impl Shard {
             lessor,
             time,
         });
+    }
+
+    /// From now on requests reach it.
+    fn add(&self, seat: Seat) {
         let _changing = self
             .inner
             .changing
             .lock()
             .expect("no panic under this lock");
         let mut seats = HashMap::clone(&self.inner.seats.load());
-        seats.insert(seat.group.id(), seat);
+        seats.insert(seat.group.id(), Arc::new(seat));
         self.inner.seats.store(Arc::new(seats));
     }
 
