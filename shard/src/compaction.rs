@@ -77,11 +77,11 @@ impl Compaction {
             if upto == 0 || done == (storage, upto) {
                 continue;
             }
-            // What is granted and not applied yet may lie below: what that replaces comes later.
-            let has_all = self.published.highest() >= upto;
+            // What is granted or prepared and not applied yet may lie below: what that replaces comes later.
+            let has_all = self.published.feed().position() >= upto;
             match self.pass(storage, upto).await {
-                Ok(()) if !has_all => {}
-                Ok(()) => done = (storage, upto),
+                Ok(()) if has_all => done = (storage, upto),
+                Ok(()) => {}
                 // Space comes back, and a failed engine is told of elsewhere.
                 Err(error) => tracing::warn!(group = self.group.id(), %error, "compaction waits"),
             }

@@ -51,12 +51,11 @@ impl NamesTime {
     pub(crate) fn now(&mut self, term: u64, names: Names) -> (u64, u64) {
         let clock = (self.clock)();
         let passed = clock.saturating_sub(self.origin).as_millis() as u64;
-        let time = self.base.saturating_add(passed);
+        let mut time = self.base.saturating_add(passed);
         if term != self.term || names.newest > time {
             (self.term, self.base, self.origin) = (term, names.newest, clock);
+            time = names.newest;
         }
-        let passed = clock.saturating_sub(self.origin).as_millis() as u64;
-        let time = self.base.saturating_add(passed);
         (time, time.saturating_sub(self.window.as_millis() as u64))
     }
 }

@@ -44,7 +44,6 @@ pub(crate) async fn start(
     }
     let mut random = [0; 16];
     (surroundings.random)(&mut random).map_err(Error::System)?;
-    let origin = Instant::now();
     Ok(Placement::start(PlacementParts {
         group,
         view,
@@ -52,9 +51,15 @@ pub(crate) async fn start(
         bootstrap: settings.bootstrap.clone(),
         random,
         liveness: caucus_placement::liveness::Options::default(),
-        clock: Arc::new(move || origin.elapsed()),
+        clock: monotonic(),
         shutdown: shutdown.clone(),
     }))
+}
+
+/// Time from now on.
+pub(crate) fn monotonic() -> Arc<dyn Fn() -> Duration + Send + Sync> {
+    let origin = Instant::now();
+    Arc::new(move || origin.elapsed())
 }
 
 /// Asks this node's own replica; `None` if there is none, or it can't answer.

@@ -249,7 +249,6 @@ impl Node {
             own: self.placement.clone(),
             client: self.client.clone(),
         });
-        let origin = Instant::now();
         let shard = Shard::start(ShardParts {
             node,
             host: self.host.clone(),
@@ -257,7 +256,7 @@ impl Node {
             revisions: oracle.clone(),
             others,
             activations: oracle,
-            clock: Arc::new(move || origin.elapsed()),
+            clock: placement::monotonic(),
             maps: maps.subscribe(),
             options: self.settings.shard.clone(),
             shutdown: self.shutdown.clone(),

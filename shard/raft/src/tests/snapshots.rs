@@ -38,13 +38,7 @@ fn storage_ids(engine: &Arc<dyn Engine>, upto: keys::StorageId) -> Vec<keys::Sto
 #[tokio::test]
 async fn a_log_that_grows_faster_than_it_is_looked_at_is_cut_too() {
     const ROUNDS: usize = 20;
-    let mut cluster = Cluster::new();
-    for node in 1..=3 {
-        let engine = Arc::new(MemoryEngine::new());
-        cluster.start(node, engine).await.unwrap();
-    }
-    cluster.initialize().await;
-    let leader = cluster.leader().await;
+    let (cluster, leader) = Cluster::three().await;
     for round in 1..=ROUNDS {
         cluster.propose(leader, commands("a", 200, 1000)).await;
         cluster.agree(200 * round as u64).await;
