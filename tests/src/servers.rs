@@ -246,6 +246,19 @@ impl Servers {
         self.process(node).signal(signal);
     }
 
+    /// Puts aside what a node that is down has stored, all of it.
+    pub fn lose_data(&self, node: u32) {
+        let (data, aside) = (self.disk(node).join("data"), self.disk(node).join("aside"));
+        std::fs::rename(data, aside).expect("nobody uses it");
+    }
+
+    /// Gives back what [`Servers::lose_data`] put aside, in place of what is there.
+    pub fn find_data(&self, node: u32) {
+        let (data, aside) = (self.disk(node).join("data"), self.disk(node).join("aside"));
+        std::fs::remove_dir_all(&data).expect("nobody uses it");
+        std::fs::rename(aside, data).expect("it is there");
+    }
+
     /// Fills a node's disk to the last block; what does it is called ballast.
     pub fn fill(&self, node: u32) {
         let file = std::fs::File::create(self.disk(node).join("ballast"));

@@ -117,6 +117,11 @@ impl Wires {
         self.change(ways, |wire| wire.delay = by);
     }
 
+    /// These pass again, with what was held; delays stay.
+    pub fn reopen(&self, ways: &[Way]) {
+        self.change(ways, |wire| wire.is_cut = false);
+    }
+
     /// All wires are as new; what was held goes on.
     pub fn mend(&self) {
         let ways: Vec<Way> = self.shared.lock().wires.keys().copied().collect();

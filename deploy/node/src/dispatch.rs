@@ -78,7 +78,8 @@ impl Handler for Dispatch {
                 | Service::RaftTransfer
                 | Service::RaftSnapshot
                 | Service::RaftHeartbeat
-                | Service::RaftStanding,
+                | Service::RaftStanding
+                | Service::RaftBlank,
             ) => self.raft.frame(link, frame),
             Some(Service::Shard) => match self.shard.get() {
                 Some(shard) => shard.frame(link, frame),

@@ -7,7 +7,7 @@
 //!  Host: the replicas of all groups, one engine under them
 //! ```
 //!
-//! Order at start: placement replica (if it has one), registration, map, data groups, router. The end is
+//! Order at start: placement replica (if it has one and lost no other, see `registration`), registration, map, data groups, router. The end is
 //! the reverse.
 //!
 //! Deliberately absent: files, the client port, metrics and signals. They are the process's.
@@ -17,6 +17,7 @@ mod dispatch;
 mod others;
 mod parts;
 mod placement;
+mod registration;
 mod reports;
 mod running;
 

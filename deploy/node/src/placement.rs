@@ -19,7 +19,7 @@ use crate::running::ask_placement;
 use crate::{Error, Settings, Surroundings};
 
 /// The placement group.
-const GROUP: u32 = 0;
+pub(crate) const GROUP: u32 = 0;
 /// How long an ask for revisions is worth waiting for: its batch asks anew much sooner.
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 const ACTIVATE_TIMEOUT: Duration = Duration::from_secs(2);

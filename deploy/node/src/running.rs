@@ -8,7 +8,6 @@ use bytes::Bytes;
 use caucus_api::Groups;
 use caucus_api::placement::request::Body as Ask;
 use caucus_api::placement::response::Body as Answer;
-use caucus_api::placement::{Register, Registered};
 use caucus_client::{
     LinksOptions, MapFollower, MapFollowerOptions, Maps, NodeLinks, PlacementClient,
     PlacementError, PlacementOptions,
@@ -28,21 +27,18 @@ use crate::directory::AddressBook;
 use crate::dispatch::Dispatch;
 use crate::others::Others;
 use crate::placement::{self, Oracle, ask_own};
+use crate::registration::Registration;
 use crate::reports::Reporter;
 use crate::{Error, Parts, Settings, Surroundings};
 
 /// Links that other nodes may have open to this one.
 const PEER_LINKS_MAX: usize = 4096;
-/// One attempt to register; it is repeated until the placement group answers.
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two of them.
-const REGISTER_PAUSE: Duration = Duration::from_millis(50);
 
 /// A node whose peer port is open. Its placement replica runs, if it has one.
 pub struct Node {
     settings: Settings,
     surroundings: Surroundings,
-    storage_id: Bytes,
+    registration: Registration,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     engine: Arc<dyn Engine>,
@@ -64,11 +60,12 @@ pub struct Serving {
 }
 
 impl Node {
-    /// Opens what is stored and the peer port, and starts the placement replica.
+    /// Opens what is stored and the peer port, and starts the placement replica; a first member with nothing stored waits
+    /// until it is known that it lost nothing.
     ///
     /// # Errors
     ///
-    /// What is stored can't be used, or the system gives no random bytes.
+    /// What is stored can't be used, or the system gives no random bytes; [`Error::Refused`] as [`Node::register`].
     pub async fn start(parts: Parts) -> Result<Node, Error> {
         let Parts {
             settings,
@@ -109,20 +106,26 @@ impl Node {
             dispatch.clone(),
             shutdown.clone(),
         ));
-        let placement = match (settings.roles.placement, settings.node) {
-            (true, Some(node)) => {
-                let node = node.get();
-                Some(placement::start(&settings, &surroundings, node, &host, &shutdown).await?)
+        let registration =
+            Registration::new(&settings, parts.storage_id, client.clone(), peers.clone());
+        let mut placement = None;
+        if let (true, Some(node)) = (settings.roles.placement, settings.node) {
+            let node = node.get();
+            let admitted = registration.admit(&settings, &host, u64::from(node));
+            // Ended while it waits: there is nothing to start any more.
+            if let Some(admitted) = shutdown.run_until_cancelled(admitted).await {
+                admitted?;
+                let started = placement::start(&settings, &surroundings, node, &host, &shutdown);
+                placement = Some(started.await?);
             }
-            (true, None) | (false, _) => None,
-        };
+        }
         if let Some(placement) = &placement {
             dispatch.set_placement(placement.clone());
         }
         Ok(Node {
             settings,
             surroundings,
-            storage_id: parts.storage_id,
+            registration,
             shutdown,
             tasks,
             engine,
@@ -142,35 +145,7 @@ impl Node {
     ///
     /// [`Error::Refused`]: another storage has the number, or the like.
     pub async fn register(&self) -> Result<(NodeId, Bytes), Error> {
-        let settings = &self.settings;
-        let question = Register {
-            node: settings.node.map_or(0, NonZeroU32::get),
-            storage_id: self.storage_id.clone(),
-            peer_addr: settings.peer_addr.clone(),
-            client_addr: settings.client_addr.clone(),
-            zone: settings.zone.clone(),
-            shard: settings.roles.shard,
-            router: settings.roles.router,
-            placement: settings.roles.placement,
-        };
-        loop {
-            let deadline = Instant::now() + REGISTER_TIMEOUT;
-            let asked = self.client.ask(Ask::Register(question.clone()), deadline);
-            match asked.await {
-                Ok(Answer::Registered(Registered { node: 0, .. })) => {
-                    return Err(Error::Refused("it was given no number".to_owned()));
-                }
-                Ok(Answer::Registered(registered)) => {
-                    self.peers.set_cluster_id(registered.cluster_id.clone());
-                    return Ok((NodeId(registered.node), registered.cluster_id));
-                }
-                Ok(_) => tracing::warn!("the placement group answered another question"),
-                Err(PlacementError::Refused(reason)) => return Err(Error::Refused(reason)),
-                Err(error) => tracing::info!(%error, "waiting for the placement group"),
-            }
-            // Some errors come at once.
-            tokio::time::sleep(REGISTER_PAUSE).await;
-        }
+        self.registration.register().await
     }
 
     /// Starts the roles of the node.

@@ -170,24 +170,54 @@ fn a_rotten_bit_is_in_all_that_is_read() {
 }
 
 #[test]
-fn a_seed_lets_any_value_rot() {
+fn a_number_picks_a_value() {
     let engine = MemoryEngine::new();
-    assert_eq!(engine.rot_any(Space::State, 7), None, "nothing is there");
-    put(&engine, "a").expect("write");
-    put(&engine, "b").expect("write");
+    assert_eq!(engine.pick(Space::State, 7), None, "nothing is there");
+    for key in ["a", "b", "c"] {
+        put(&engine, key).expect("write");
+    }
     let mut delete = WriteBatch::new();
     delete.delete(Space::State, "a");
     engine.write(delete).expect("write");
-    request(&engine).recv().expect("called").expect("sync");
-    for seed in 0..20 {
-        assert_eq!(
-            engine.rot_any(Space::State, seed).as_deref(),
-            Some(&b"b"[..])
-        );
-        engine.rot_any(Space::State, seed);
+    let picked: Vec<_> = (0..4)
+        .map(|n| engine.pick(Space::State, n).expect("two are there"))
+        .collect();
+    assert_eq!(picked, ["b", "c", "b", "c"]);
+}
+
+#[test]
+fn a_spoilt_value_is_found_out_when_it_is_read() {
+    let engine = MemoryEngine::new();
+    for key in ["a", "key", "z"] {
+        put(&engine, key).expect("write");
     }
-    let value = engine.get(Space::State, b"b").expect("get");
-    assert_eq!(value.as_deref(), Some(&b"value"[..]), "each bit twice");
+    request(&engine).recv().expect("called").expect("sync");
+    assert!(!engine.spoil(Space::State, b"none"));
+    assert!(engine.spoil(Space::State, b"key"));
+    let spoilt = |reader: &dyn Reader| {
+        let read = reader.get(Space::State, b"key");
+        let mut scan = reader
+            .scan(Space::State, b"", b"", Direction::Forward)
+            .expect("scan");
+        let first = scan.next().expect("it is whole").expect("three");
+        let found = (read, scan.next().map(|_| ()));
+        (first.0, found)
+    };
+    let corrupt = |reader: &dyn Reader| {
+        let (first, (read, scanned)) = spoilt(reader);
+        assert_eq!(first, "a");
+        assert!(matches!(read, Err(Error::Corruption { .. })), "{read:?}");
+        assert!(
+            matches!(scanned, Err(Error::Corruption { .. })),
+            "{scanned:?}"
+        );
+    };
+    corrupt(&engine);
+    corrupt(&*engine.snapshot());
+    let recovered = engine.crash();
+    corrupt(&recovered);
+    put(&recovered, "key").expect("write");
+    assert!(has(&recovered, "key"), "written anew");
 }
 
 #[test]

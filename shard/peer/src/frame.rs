@@ -30,6 +30,8 @@ pub enum Service {
     RaftHeartbeat = 6,
     /// Whether leaders of Raft groups still stand.
     RaftStanding = 7,
+    /// Whether a replica of a Raft group has no entries yet.
+    RaftBlank = 8,
     /// Requests to data groups.
     Shard = 16,
     /// Requests to the placement group.
@@ -47,6 +49,7 @@ impl Service {
             5 => Service::RaftSnapshot,
             6 => Service::RaftHeartbeat,
             7 => Service::RaftStanding,
+            8 => Service::RaftBlank,
             16 => Service::Shard,
             17 => Service::Placement,
             _ => return None,

@@ -11,7 +11,7 @@ use openraft::{Config, SnapshotPolicy};
 use tokio_util::sync::CancellationToken;
 
 use crate::log::{Log, LogHandle, LogPlace, Marks, OpenError, Writer};
-use crate::net::{DialerFactory, Directory, Inbox, Lines, Seat};
+use crate::net::{DialerFactory, Directory, Inbox, Lines, Seat, nothing_committed};
 use crate::state::{Adapter, Places, StateMachine, StateView};
 use crate::types::Raft;
 use crate::{Group, HostError, Options, metrics, pulse};
@@ -98,6 +98,18 @@ impl Host {
     /// A running replica.
     pub fn group(&self, group: u32, replica: u64) -> Option<Group> {
         self.lock().get(&(group, replica)).cloned()
+    }
+
+    /// Whether one of a group's first members may begin with an empty log: the others say that nothing was committed
+    /// yet, so it can't have lost anything. `others`: their replicas and peer addresses. False also if too many of them
+    /// don't answer within `limit`; then it is to be asked again.
+    pub async fn is_first_start(
+        &self,
+        group: u32,
+        others: &[(u64, String)],
+        limit: Duration,
+    ) -> bool {
+        nothing_committed(&self.peers, group, others, limit).await
     }
 
     /// Starts a replica, with the data it has or with none.

@@ -102,6 +102,13 @@ pub(crate) struct StandingAnswer {
     pub(crate) stands: Vec<bool>,
 }
 
+/// Whether a replica has no entry but the one that names the group's first members.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct BlankAnswer {
+    #[prost(bool, tag = "1")]
+    pub(crate) is_blank: bool,
+}
+
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct AppendRequest {
     #[prost(message, required, tag = "1")]

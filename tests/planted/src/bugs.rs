@@ -37,6 +37,8 @@ bugs! {
     /// The applied index is written in a batch of its own before the state: a crash between the two skips
     /// what the entries did (etcd #13766).
     APPLIED_BEFORE_STATE = "applied-before-state", breaks [11], seen by ["hash", "replay"];
+    /// A first member of the placement group that lost its disk votes as if it were new.
+    LOST_DISK_VOTES = "lost-disk-votes", breaks [1, 3], seen by ["replay", "last"];
     /// A log that lost its end is taken for whole: the replica votes and counts again as if nothing were
     /// missing.
     LOST_TAIL_ACCEPTED = "lost-tail-accepted", breaks [3], seen by ["last", "replay"];

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use caucus_engine::Space;
+use caucus_engine::keys::{self, log_kind};
 use caucus_engine::memory::MemoryEngine;
 use caucus_node::{Error, Node, Parts, Settings, Surroundings};
 use caucus_router::Router;
@@ -45,6 +47,15 @@ struct Identity {
     cluster_id: Option<Bytes>,
 }
 
+/// What can become of a disk, so that its node may end by itself, or stop some of its replicas; for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// There is nothing on it any more.
+    Wiped,
+    /// Some of it isn't what was written.
+    Rotten,
+}
+
 /// Runs in a process as soon as it serves.
 pub(crate) type Program = Arc<dyn Fn(&Router) + Send + Sync>;
 
@@ -57,6 +68,8 @@ pub(crate) struct Host {
     pub(crate) engine: MemoryEngine,
     identity: Arc<Mutex<Identity>>,
     storage_id: Bytes,
+    /// What became of its disk.
+    damage: Option<Damage>,
     alive: Arc<Mutex<Option<Alive>>>,
     /// Why the process ended by itself.
     ended: Arc<Mutex<Option<Error>>>,
@@ -96,6 +109,7 @@ impl Host {
             })),
             settings,
             storage_id: Bytes::from(format!("storage of {id:>5}")),
+            damage: None,
             alive: Arc::default(),
             ended: Arc::default(),
             sync_max,
@@ -118,10 +132,48 @@ impl Host {
         self.alive.lock().expect("no panic under this lock").clone()
     }
 
-    /// Why its process ended by itself, if it did.
+    /// Why its process ended by itself, if it did and hadn't to.
     pub(crate) fn ended(&self) -> Option<String> {
         let ended = self.ended.lock().expect("no panic under this lock");
-        ended.as_ref().map(ToString::to_string)
+        let had_to = |error: &&Error| match self.damage {
+            Some(Damage::Wiped) => matches!(error, Error::Refused(_)),
+            Some(Damage::Rotten) => matches!(error, Error::Host(_)),
+            None => false,
+        };
+        let ended = ended.as_ref().filter(|error| !had_to(error));
+        ended.map(ToString::to_string)
+    }
+
+    pub(crate) fn damage(&self) -> Option<Damage> {
+        self.damage
+    }
+
+    /// The machine gets an empty disk, and with it everything that its process remembered.
+    pub(crate) fn wipe(&mut self) {
+        self.crash(true, 0);
+        self.engine = self.engine.wipe();
+        self.engine.hold_syncs();
+        *self.identity.lock().expect("no panic under this lock") = Identity {
+            node: self.settings.node,
+            cluster_id: None,
+        };
+        self.storage_id = Bytes::from(format!("another of {:>5}", self.id));
+        self.damage = Some(Damage::Wiped);
+    }
+
+    /// A value rots. A record of the log has a checksum of its own, which has to find it; the others have those of the
+    /// engine.
+    pub(crate) fn rot(&mut self, space: Space, number: u64) {
+        let Some(key) = self.engine.pick(space, number) else {
+            return;
+        };
+        let is_entry = space == Space::Log && key[size_of::<keys::StorageId>()] == log_kind::ENTRY;
+        let has_rotted = match is_entry {
+            true => self.engine.rot(space, &key, number),
+            false => self.engine.spoil(space, &key),
+        };
+        assert!(has_rotted, "it has just been there");
+        self.damage = Some(Damage::Rotten);
     }
 
     /// Starts the process.

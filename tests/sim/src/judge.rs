@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::clients::{Client, read_value};
+use crate::host::Alive;
 use crate::scene::{Scene, all, deadline, does, only};
 use crate::world::World;
 
@@ -137,37 +138,54 @@ async fn close(scene: Arc<Scene>, router: Router) {
 fn differences(world: &World) -> Option<String> {
     let mut states: BTreeMap<u32, (usize, u64, Content)> = BTreeMap::new();
     for host in world.nodes() {
+        // Its node may be gone, or some of its replicas; those that are there must be as the others.
+        let is_damaged = world.hosts[host].damage().is_some();
         let Some(alive) = world.hosts[host].alive() else {
-            return Some(format!("host {host} isn't back"));
+            match is_damaged {
+                true => continue,
+                false => return Some(format!("host {host} isn't back")),
+            }
         };
         for (group, replica) in alive.replicas.stored() {
-            let Some(running) = alive.replicas.group(group, replica) else {
-                return Some(format!(
-                    "host {host} doesn't run its replica of group {group}"
-                ));
-            };
-            let progress = running.progress();
-            if let Some(why) = progress.stopped {
-                return Some(format!("host {host}: group {group} has stopped: {why}"));
-            }
-            let applied = progress.applied;
-            let Some((other, at, first)) = states.get(&group) else {
-                states.insert(group, (host, applied, content(&running)));
-                continue;
-            };
-            if *at != applied {
-                return Some(format!(
-                    "group {group}: host {other} is at {at}, host {host} at {applied}"
-                ));
-            }
-            if let Some(key) = difference(first, &content(&running)) {
-                return Some(format!(
-                    "group {group}: hosts {other} and {host} differ in {key:x?}"
-                ));
+            match standing_of(&alive, (group, replica)) {
+                Ok(Some((applied, content))) => {
+                    let Some((other, at, first)) = states.get(&group) else {
+                        states.insert(group, (host, applied, content));
+                        continue;
+                    };
+                    let pair = format!("group {group}: hosts {other} and {host}");
+                    if *at != applied {
+                        return Some(format!("{pair} are at {at} and {applied}"));
+                    }
+                    if let Some(key) = difference(first, &content) {
+                        return Some(format!("{pair} differ in {key:x?}"));
+                    }
+                }
+                Ok(None) | Err(_) if is_damaged => {}
+                Ok(None) => {
+                    return Some(format!("host {host}: group {group} can't be read"));
+                }
+                Err(why) => return Some(format!("host {host}: group {group} {why}")),
             }
         }
     }
     None
+}
+
+/// How far a replica has got, and its state, if that can be read; or why it doesn't run.
+fn standing_of(
+    alive: &Alive,
+    (group, replica): (u32, u64),
+) -> Result<Option<(u64, Content)>, String> {
+    let running = alive.replicas.group(group, replica);
+    let running = running.ok_or("doesn't run")?;
+    let progress = running.progress();
+    match progress.stopped {
+        Some(why) => Err(format!("has stopped: {why}")),
+        None => Ok(content(&running)
+            .ok()
+            .map(|content| (progress.applied, content))),
+    }
 }
 
 /// The first key in which two states differ.
@@ -179,18 +197,17 @@ fn difference(one: &Content, other: &Content) -> Option<Bytes> {
 
 /// All that a replica's state holds, but for the records of vnodes: when their changes are gathered depends on how
 /// many entries a replica applied at once.
-fn content(replica: &caucus_raft::Group) -> Content {
+fn content(replica: &caucus_raft::Group) -> Result<Content, caucus_engine::Error> {
     let view = replica.view();
     let range = keys::prefix_range(view.storage());
     let engine = view.engine();
-    let scanned = engine.scan(Space::State, &range.start, &range.end, Direction::Forward);
-    let mut scan = scanned.expect("memory can be read");
+    let mut scan = engine.scan(Space::State, &range.start, &range.end, Direction::Forward)?;
     let mut content = Content::new();
-    while let Some((key, value)) = scan.next().expect("memory can be read") {
+    while let Some((key, value)) = scan.next()? {
         let key = key.slice(range.start.len()..);
         if !matches!(key[0], state_kind::VNODE | state_kind::JOURNAL) {
             content.insert(key, value);
         }
     }
-    content
+    Ok(content)
 }

@@ -14,6 +14,7 @@ mod clients;
 mod entropy;
 mod host;
 mod judge;
+mod leaders;
 mod lessees;
 mod lockers;
 mod many;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use caucus_engine::{Error, SpaceState};
+use caucus_engine::{Error, Space, SpaceState};
 use caucus_history::history::Type;
 use caucus_ring::{GroupId, Revision};
 use serde_json::json;
@@ -17,6 +17,10 @@ const WALL_JUMP_MAX: i64 = 2 * 3_600_000;
 
 /// So many faults at a time.
 const AT_ONCE: usize = 2;
+
+/// In ms: the slowest disk, and the longest time after that votes that it was given are lost.
+const SLOW_MAX: u64 = 1500;
+const VOTED_MAX: u64 = 2500;
 
 /// From whom nothing gets to whom.
 type Cut = (HostId, HostId);
@@ -62,10 +66,21 @@ impl Nemesis {
         let Some(kind) = self.random.choice(&world.plan.kinds).copied() else {
             return;
         };
-        let until = world.now + self.random.u64(100..=world.plan.fault_max);
-        if let Some((hosts, cuts)) = self.begin(kind, world) {
+        let lasts = self.random.u64(100..=world.plan.fault_max);
+        if let Some((hosts, mut cuts)) = self.begin(kind, world) {
             *world.faults.entry(kind.name()).or_default() += 1;
             say(world, kind, "begin", &hosts);
+            let mut until = world.now + lasts;
+            if kind == Kind::LostVotes {
+                // The two go on without each other for a while after that.
+                self.active.push(Active {
+                    kind: Kind::CutPair,
+                    until: until + VOTED_MAX,
+                    hosts: Vec::new(),
+                    cuts: std::mem::take(&mut cuts),
+                });
+                until = world.now + self.random.u64(100..=VOTED_MAX);
+            }
             let fault = Active {
                 kind,
                 until,
@@ -95,11 +110,39 @@ impl Nemesis {
         self.random.choice(&free).copied()
     }
 
+    /// Nodes begin anew, and two of them don't reach each other; the one that both ask for its vote will lose power.
+    fn split_votes(&mut self, world: &mut World) -> Option<(Vec<HostId>, Vec<Cut>)> {
+        let mut voters: Vec<HostId> = (0..world.plan.voters).collect();
+        if !self.active.is_empty() || voters.iter().any(|host| !world.hosts[*host].is_up()) {
+            return None;
+        }
+        self.random.shuffle(&mut voters);
+        let [asked, one, other] = voters[..3] else {
+            unreachable!("three at least");
+        };
+        for host in voters {
+            world.hosts[host].crash(false, u64::MAX);
+            world.hosts[host].boot();
+        }
+        world.hosts[asked].sync_max = SLOW_MAX;
+        let cuts = vec![(one, other), (other, one)];
+        for (from, to) in &cuts {
+            world.wire.cut(*from, *to);
+        }
+        Some((vec![asked], cuts))
+    }
+
     /// Begins a fault: the hosts it keeps, and what it cuts; `None`: it can't be now.
     fn begin(&mut self, kind: Kind, world: &mut World) -> Option<(Vec<HostId>, Vec<Cut>)> {
         let (nodes, fronts) = (world.nodes(), world.fronts());
         let all = 0..world.hosts.len();
         let mut cuts = Vec::new();
+        if kind == Kind::LostVotes {
+            return self.split_votes(world);
+        }
+        if matches!(kind, Kind::Wipe | Kind::Rot) && !may_damage(world) {
+            return None;
+        }
         let host = match kind {
             Kind::RouterKill | Kind::Compact => self.host(world, fronts)?,
             _ => self.host(world, nodes.clone())?,
@@ -144,7 +187,7 @@ impl Nemesis {
                 let other = random.usize(all);
                 world.wire.reset(host, other);
             }
-            Kind::SlowDisk => world.hosts[host].sync_max = random.u64(50..1500),
+            Kind::SlowDisk => world.hosts[host].sync_max = random.u64(50..SLOW_MAX),
             Kind::FullDisk => world.hosts[host].engine.set_space(SpaceState::Low),
             Kind::FailedSync => {
                 let context = "simulated".to_owned();
@@ -157,6 +200,9 @@ impl Nemesis {
             }
             Kind::HandOver => hand_over(world, host, random.usize(0..3)),
             Kind::Compact => compact(world, host, random.u64(0..300)),
+            Kind::Wipe => world.hosts[host].wipe(),
+            Kind::Rot => rot(world, host, random),
+            Kind::LostVotes => unreachable!("it has begun above"),
         }
         for (from, to) in &cuts {
             world.wire.cut(*from, *to);
@@ -186,7 +232,12 @@ fn end(world: &mut World, fault: &Active, random: &mut fastrand::Rng) {
     for host in fault.hosts.iter().copied() {
         let is_up = world.hosts[host].is_up();
         match fault.kind {
-            Kind::Kill | Kind::RouterKill | Kind::PowerLoss | Kind::Blackout => {
+            Kind::Kill
+            | Kind::RouterKill
+            | Kind::PowerLoss
+            | Kind::Blackout
+            | Kind::Wipe
+            | Kind::Rot => {
                 // It may have been another fault's too.
                 if !is_up {
                     world.hosts[host].boot();
@@ -204,6 +255,15 @@ fn end(world: &mut World, fault: &Active, random: &mut fastrand::Rng) {
                 }
             }
             Kind::WallJump => world.hosts[host].wall_ahead = 0,
+            Kind::LostVotes => {
+                world.hosts[host].sync_max = world.plan.sync_max;
+                if is_up {
+                    world.hosts[host].crash(true, 0);
+                }
+                if !world.hosts[host].is_up() {
+                    world.hosts[host].boot();
+                }
+            }
             Kind::CutOneWay
             | Kind::CutPair
             | Kind::Isolate
@@ -227,6 +287,22 @@ fn lose_power(world: &mut World, host: HostId, random: &mut fastrand::Rng) {
         false => random.u64(0..=unsynced),
     };
     world.hosts[host].crash(true, keep);
+}
+
+/// One disk of a cluster may be damaged, and not before half of the time is over: its node may be gone for good, and the
+/// others shall have something to do.
+fn may_damage(world: &World) -> bool {
+    let is_damaged = world.hosts.iter().any(|host| host.damage().is_some());
+    !is_damaged && 2 * world.now > world.plan.length
+}
+
+/// The machine loses power, and some of what its disk has rots.
+fn rot(world: &mut World, host: HostId, random: &mut fastrand::Rng) {
+    lose_power(world, host, random);
+    for _ in 0..random.u32(1..4) {
+        let space = *random.choice(&Space::ALL).expect("two");
+        world.hosts[host].rot(space, random.u64(..));
+    }
 }
 
 /// The groups that a node leads go to another replica each.

@@ -2,6 +2,9 @@
 
 use crate::wire::Weather;
 
+/// For what is drawn apart: see [`Plan::with_more`].
+const MORE: u64 = 9;
+
 /// Kinds of faults; a run has some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -37,10 +40,17 @@ pub(crate) enum Kind {
     RouterKill,
     /// The past is forgotten.
     Compact,
+    /// A machine gets an empty disk.
+    Wipe,
+    /// Bits on a disk rot.
+    Rot,
+    /// All begin anew; two don't reach each other, and whom both ask for its vote loses power.
+    LostVotes,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 16] = [
+    /// Those that any run may have.
+    pub(crate) const COMMON: [Kind; 16] = [
         Kind::Kill,
         Kind::PowerLoss,
         Kind::Blackout,
@@ -58,6 +68,9 @@ impl Kind {
         Kind::RouterKill,
         Kind::Compact,
     ];
+
+    /// Those that most runs don't have.
+    pub(crate) const RARE: [Kind; 3] = [Kind::Wipe, Kind::Rot, Kind::LostVotes];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -77,6 +90,9 @@ impl Kind {
             Kind::HandOver => "hand-over",
             Kind::RouterKill => "router-kill",
             Kind::Compact => "compact",
+            Kind::Wipe => "wipe",
+            Kind::Rot => "rot",
+            Kind::LostVotes => "lost-votes",
         }
     }
 }
@@ -120,16 +136,17 @@ impl Plan {
     /// Of a seed; `length` in ms.
     pub(crate) fn new(seed: u64, length: u64) -> Plan {
         let mut random = fastrand::Rng::with_seed(seed);
+        let mut more = fastrand::Rng::with_seed(seed ^ MORE);
         let nodes = random.usize(3..=5);
         let step = *random.choice(&[1, 2, 2, 4, 4, 8]).expect("some");
         let delay_max = step + random.u64(0..=2 * step);
-        let mut kinds: Vec<Kind> = Kind::ALL.to_vec();
+        let mut kinds: Vec<Kind> = Kind::COMMON.to_vec();
         random.shuffle(&mut kinds);
         let count = random.usize(2..=7);
         kinds.truncate(count);
         kinds.sort_unstable();
         let is_small = random.bool();
-        Plan {
+        let plan = Plan {
             seed,
             nodes,
             voters: if nodes == 5 && random.bool() { 5 } else { 3 },
@@ -153,7 +170,21 @@ impl Plan {
             fault_max: random.u64(1_000..20_000),
             gap_max: random.u64(500..15_000),
             length,
+        };
+        plan.with_more(&mut more)
+    }
+
+    /// What was added after the first seeds had failed: drawn apart, so that those are what they were.
+    fn with_more(mut self, random: &mut fastrand::Rng) -> Plan {
+        if random.u8(0..3) == 0 {
+            let kind = random.choice(&Kind::RARE);
+            self.kinds.push(*kind.expect("some"));
         }
+        if self.nodes == 5 && random.u8(0..3) == 0 {
+            self.nodes = random.usize(6..=7);
+            self.rates.resize(self.nodes, 1000);
+        }
+        self
     }
 }
 
@@ -162,5 +193,37 @@ fn rate(random: &mut fastrand::Rng) -> u64 {
     match random.u8(0..4) {
         0 => random.u64(950..=1050),
         _ => 1000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Those that `tests/tests/simulation.rs` runs again each time, as far as they are older than what is drawn apart.
+    #[test]
+    fn seeds_that_failed_are_what_they_were() {
+        let failed = [2, 10, 22, 37, 1795835108542, 1795835108631, 1795835108636];
+        for seed in failed {
+            let plan = Plan::new(seed, 1000);
+            let is_rare = |kind: &Kind| Kind::RARE.contains(kind);
+            assert!(plan.nodes <= 5 && !plan.kinds.iter().any(is_rare), "{seed}");
+        }
+    }
+
+    /// The least that is promised of what is simulated.
+    #[test]
+    fn plans_have_all_sizes_and_faults() {
+        let plans: Vec<Plan> = (0..400).map(|seed| Plan::new(seed, 1000)).collect();
+        for nodes in 3..=7 {
+            assert!(plans.iter().any(|p| p.nodes == nodes), "{nodes} nodes");
+        }
+        for groups in 2..=6 {
+            assert!(plans.iter().any(|p| p.groups == groups), "{groups} groups");
+        }
+        for kind in Kind::COMMON.into_iter().chain(Kind::RARE) {
+            let with = plans.iter().filter(|p| p.kinds.contains(&kind)).count();
+            assert!(with >= 20, "{} in {with} of 400", kind.name());
+        }
     }
 }

@@ -11,6 +11,7 @@ use caucus_router::{Retention, Router, RouterOptions};
 
 use crate::clients::Client;
 use crate::host::{Host, Program, unix_ms};
+use crate::leaders::Leaders;
 use crate::plan::Plan;
 use crate::scene::Scene;
 use crate::trace::Trace;
@@ -28,6 +29,7 @@ pub(crate) struct World {
     pub(crate) now: u64,
     /// How many watches there are.
     pub(crate) watches: u64,
+    leaders: Leaders,
     /// What can't be.
     pub(crate) wrong: Vec<String>,
     /// How often each fault happened.
@@ -63,6 +65,7 @@ impl World {
             trace,
             now: 0,
             watches,
+            leaders: Leaders::default(),
             wrong: Vec::new(),
             faults: BTreeMap::new(),
         }
@@ -74,6 +77,14 @@ impl World {
         self.wire.advance(self.now);
         for host in &mut self.hosts {
             host.step(self.now, self.plan.step);
+        }
+        if self.wrong.is_empty() {
+            let mut leaders = std::mem::take(&mut self.leaders);
+            leaders
+                .look(self)
+                .into_iter()
+                .for_each(|why| self.fail(why));
+            self.leaders = leaders;
         }
     }
 

@@ -210,11 +210,7 @@ impl Nemesis<'_> {
     /// Its data are put aside; in the end it has them again.
     pub(super) fn wipe(&mut self, node: u32) -> u64 {
         self.servers.kill(node);
-        let (data, aside) = (
-            self.servers.disk(node).join("data"),
-            self.servers.disk(node).join("aside"),
-        );
-        std::fs::rename(&data, &aside).expect("nobody uses it");
+        self.servers.lose_data(node);
         self.servers.spawn(node, Clock::Right);
         let ended = wait_for("a node without its data to be refused", LIMIT, || {
             self.servers.ended(node)
@@ -225,8 +221,7 @@ impl Nemesis<'_> {
         assert!(last.contains("the cluster refuses this node"), "{last}");
         self.servers.await_end(node);
         self.go_on("work without a node", WITHOUT);
-        std::fs::remove_dir_all(&data).expect("nobody uses it");
-        std::fs::rename(&aside, &data).expect("it is there");
+        self.servers.find_data(node);
         self.servers.revive(node, Clock::Right);
         1
     }

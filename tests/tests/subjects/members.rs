@@ -1,10 +1,13 @@
 //! Debian's etcd: three members on loopback that are killed, stopped and started again.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use caucus_tests::http::Client;
 use caucus_tests::wait::wait_for;
+use caucus_tests::wires::Wires;
 use caucus_tests::{ports, process::Process, say_skipped};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -16,6 +19,16 @@ const ETCD: &str = "/usr/bin/etcd";
 const LIMIT: Duration = Duration::from_secs(60);
 pub(super) const COUNT: usize = 3;
 
+/// The client port of a member; its peer port is the next one.
+fn port(base: u16, member: usize) -> u16 {
+    base + 10 * u16::try_from(member).expect("few members")
+}
+
+/// What the wires call a member.
+pub(super) fn number(member: usize) -> u32 {
+    u32::try_from(member).expect("few members") + 1
+}
+
 /// The members.
 pub(super) struct Members {
     processes: Vec<Option<Process>>,
@@ -25,6 +38,9 @@ pub(super) struct Members {
     starts: usize,
     /// What they call themselves.
     ids: Vec<Value>,
+    /// Between their peer ports. They don't say who calls: all that is sent to a member's port goes from 0 to its
+    /// number, which is one more than here, and what it answers there the other way.
+    pub(super) wires: Wires,
     dir: TempDir,
 }
 
@@ -35,9 +51,14 @@ impl Members {
             say_skipped("there is no etcd to drive");
             return None;
         }
+        let base = ports::free_base(COUNT as u32);
+        let inside: Vec<SocketAddr> = (0..COUNT)
+            .map(|member| (Ipv4Addr::LOCALHOST, port(base, member) + 1).into())
+            .collect();
         let mut members = Members {
             processes: (0..COUNT).map(|_| None).collect(),
-            base: ports::free_base(COUNT as u32),
+            wires: Wires::new(&inside),
+            base,
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             starts: 0,
             ids: Vec::new(),
@@ -51,13 +72,9 @@ impl Members {
         Some(members)
     }
 
-    fn port(&self, member: usize) -> u16 {
-        self.base + 10 * u16::try_from(member).expect("few members")
-    }
-
     /// Where clients of a member connect to.
     pub(super) fn address(&self, member: usize) -> String {
-        format!("127.0.0.1:{}", self.port(member))
+        format!("127.0.0.1:{}", port(self.base, member))
     }
 
     /// Of all.
@@ -66,7 +83,8 @@ impl Members {
     }
 
     fn spawn(&mut self, member: usize) {
-        let peer = |member| format!("http://127.0.0.1:{}", self.port(member) + 1);
+        let peer = |member| format!("http://{}", self.wires.door(number(member)));
+        let inside = format!("http://127.0.0.1:{}", port(self.base, member) + 1);
         let all: Vec<String> = (0..COUNT)
             .map(|member| format!("n{member}={}", peer(member)))
             .collect();
@@ -79,7 +97,7 @@ impl Members {
             .arg(self.dir.path().join(&name))
             .args(["--listen-client-urls", &client])
             .args(["--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer(member)])
+            .args(["--listen-peer-urls", &inside])
             .args(["--initial-advertise-peer-urls", &peer(member)])
             .args(["--initial-cluster", &all.join(",")])
             // What a process that is killed has written is not lost: the machine stays up.
@@ -124,6 +142,17 @@ impl Members {
     fn signal(&self, member: usize, signal: Signal) {
         let process = self.processes[member].as_ref();
         process.expect("it was started").signal(signal);
+    }
+
+    /// Whether a member is sending a snapshot to another.
+    pub(super) fn sends_snapshot(&self, member: usize) -> bool {
+        let mut client = Client::new(&self.address(member));
+        let metrics = client.request("GET", "/metrics", &[], b"");
+        let metrics = metrics.expect("a member has metrics").text();
+        let mut sending = metrics
+            .lines()
+            .filter(|line| line.starts_with("etcd_network_snapshot_send_inflights_total{"));
+        sending.any(|line| !line.ends_with(" 0"))
     }
 
     /// Whom a member takes for the leader.

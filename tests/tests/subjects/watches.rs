@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use caucus_history::Violation;
-use caucus_tests::wait::{Stopwatch, pause, wait_until};
+use caucus_tests::wait::wait_until;
 use serde_json::{Value, json};
 
 use crate::clients::Client;
 use crate::gateway::{Gateway, Watch, range, revision};
-use crate::members::{COUNT, Members};
+use crate::members::{COUNT, Members, number};
 use crate::scene::{Scene, judge, refused_by, turn};
 use crate::watchers::Told;
 
@@ -21,8 +21,9 @@ const SNAPSHOT_COUNT: &str = "100";
 /// It has sent so many messages before it waits for an answer, each with what the writers had under way at most.
 const MESSAGES_AHEAD: u64 = 512;
 const WRITERS: u64 = 4;
-/// Who open watches at the same time: there are a few dozen milliseconds in which it matters.
-const OPENERS: usize = 4;
+const NOT_IN_SNAPSHOT: u64 = 20;
+/// A restored watch is looked at ten times a second; leaders are given up after a second.
+const LATE: Duration = Duration::from_millis(500);
 const ATTEMPTS: usize = 5;
 
 /// Reads a watch until it was told of a revision.
@@ -120,11 +121,10 @@ fn a_watch_goes_back_in_time_with_a_snapshot() {
     panic!("no watch went back in {ATTEMPTS} attempts");
 }
 
-/// Stops a member until it needs a snapshot, lets it go on, and watches there meanwhile.
+/// Stops a member until it needs a snapshot, holds that back while more is written and a watch of what follows is
+/// opened there, and lets it go on; the rest of the log comes late.
 fn lag(members: &Members) -> Arc<Scene> {
     let scene = Arc::new(Scene::new());
-    let _ends = Arc::clone(&scene);
-    let ends = scene.ends();
     let leader = members.leader(0).expect("a leader");
     let behind = (leader + 1) % COUNT;
     let others: Vec<String> = (0..COUNT)
@@ -132,61 +132,55 @@ fn lag(members: &Members) -> Arc<Scene> {
         .map(|member| members.address(member))
         .collect();
     members.pause(behind);
-    let begun = revision(&Gateway::new(&others[0]).must("kv/range", &range("/")));
-    let last = Arc::new(AtomicU64::new(begun));
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|n| {
-            let (scene, others, last) = (Arc::clone(&scene), others.clone(), Arc::clone(&last));
-            std::thread::spawn(move || write(&scene, &others, n, &last))
-        })
-        .collect();
-    let lag = ENTRIES_KEPT + MESSAGES_AHEAD * WRITERS + 1000;
-    wait_until("a member that needs a snapshot", LIMIT, || {
-        last.load(Ordering::Acquire) > begun + lag
-    });
+    write_much(&scene, &others);
+    let (to_it, from_leader) = ([(0, number(behind))], [(number(leader), 0)]);
+    members.wires.cut(&to_it);
     members.go_on(behind);
-    let mut watches: Vec<(Told, Watch)> = std::thread::scope(|threads| {
-        let openers: Vec<_> = (0..OPENERS)
-            .map(|_| threads.spawn(|| open(&scene, &members.address(behind), &last)))
-            .collect();
-        let opened = openers
-            .into_iter()
-            .flat_map(|opener| opener.join().expect("watches"));
-        opened.collect()
+    wait_until("a snapshot on its way", LIMIT, || {
+        members.sends_snapshot(leader)
     });
-    drop(ends);
-    for writer in writers {
-        writer.join().expect("a writer");
-    }
-    let mut closing = Client::new(&scene, &others, 0);
-    let end = closing.write("/r/hot/8", Value::from(scene.number()));
-    for (told, watch) in &mut watches {
-        read(&scene, told, watch, end.expect("an answer"));
-    }
+    let mut client = Client::new(&scene, &others, 0);
+    let mut write = || {
+        let written = client.write("/r/hot/0", Value::from(scene.number()));
+        written.expect("an answer")
+    };
+    let last = (0..NOT_IN_SNAPSHOT).map(|_| write()).max();
+    // All up to there was told to a watch at another member, if there was one.
+    let from = last.expect("some") + 1;
+    let mut told = Told::new(&scene, "/r/hot", from);
+    let mut watch = told.open(&members.address(behind), false).expect("a watch");
+    let created = watch.message().expect("the watch can be read");
+    assert_eq!(created.expect("the watch goes on")["created"], json!(true));
+    members.wires.delay(&from_leader, LATE);
+    members.wires.reopen(&to_it);
+    let end = write();
+    read(&scene, &mut told, &mut watch, end);
     scene
 }
 
-/// Opens one watch after the other at a member that is on its way back.
-fn open(scene: &Scene, address: &str, last: &AtomicU64) -> Vec<(Told, Watch)> {
-    let clock = Stopwatch::start();
-    let mut watches = Vec::new();
-    while clock.elapsed() < Duration::from_secs(1) {
-        // What was answered was told to a watch at another member, if there was one.
-        let told = Told::new(scene, "/r/hot", last.load(Ordering::Acquire) + 1);
-        if let Ok(watch) = told.open(address, false) {
-            watches.push((told, watch));
+/// Writes until a member that hears nothing needs a snapshot.
+fn write_much(scene: &Arc<Scene>, addresses: &[String]) {
+    let ends = scene.ends();
+    let begun = revision(&Gateway::new(&addresses[0]).must("kv/range", &range("/")));
+    let last = AtomicU64::new(begun);
+    let lag = ENTRIES_KEPT + MESSAGES_AHEAD * WRITERS + 1000;
+    std::thread::scope(|threads| {
+        for n in 0..WRITERS {
+            let last = &last;
+            threads.spawn(move || write(scene, addresses, n, last));
         }
-        pause();
-    }
-    watches
+        wait_until("a member that needs a snapshot", LIMIT, || {
+            last.load(Ordering::Acquire) > begun + lag
+        });
+        drop(ends);
+    });
 }
 
-/// Writes keys of its own, some of which are watched, with values that take time to send.
+/// Writes a key of its own.
 fn write(scene: &Scene, addresses: &[String], writer: u64, last: &AtomicU64) {
     let mut client = Client::new(scene, addresses, writer as usize);
-    let directory = if writer == 0 { "hot" } else { "cold" };
     while !scene.is_over() {
-        let key = format!("/r/{directory}/{writer}");
+        let key = format!("/r/cold/{writer}");
         if let Some(revision) = client.write(&key, Value::from(scene.number())) {
             last.fetch_max(revision, Ordering::AcqRel);
         }

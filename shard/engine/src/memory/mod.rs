@@ -151,11 +151,15 @@ impl MemoryEngine {
         self.shared.write().map.rot(space, key, bit)
     }
 
-    /// The same for the value that a seed picks; its key.
-    pub fn rot_any(&self, space: Space, seed: u64) -> Option<Bytes> {
-        let mut inner = self.shared.write();
-        let key = inner.map.nth(space, seed)?;
-        inner.map.rot(space, &key, seed).then_some(key)
+    /// Let a stored value rot so that it shows, as it does where values stand in blocks with checksums: who reads it
+    /// gets [`Error::Corruption`], until it is written anew. False if no value is there.
+    pub fn spoil(&self, space: Space, key: &[u8]) -> bool {
+        self.shared.write().map.spoil(space, key)
+    }
+
+    /// The key that a number picks among those with a value.
+    pub fn pick(&self, space: Space, number: u64) -> Option<Bytes> {
+        self.shared.read().map.nth(space, number)
     }
 
     /// Batches that a crash would lose.
@@ -286,7 +290,7 @@ impl Reader for MemoryEngine {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
         let inner = self.shared.read();
         inner.check_alive()?;
-        Ok(inner.map.get(space, key, inner.map.last()))
+        inner.map.get(space, key, inner.map.last())
     }
 
     fn scan<'a>(

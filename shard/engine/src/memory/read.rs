@@ -51,7 +51,7 @@ impl Reader for MemorySnapshot {
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>> {
         let inner = self.pin.shared.read();
-        Ok(inner.map.get(space, key, self.pin.view))
+        inner.map.get(space, key, self.pin.view)
     }
 
     fn scan<'a>(
@@ -135,12 +135,14 @@ impl MemoryScan {
 
 impl Scan for MemoryScan {
     fn next(&mut self) -> Result<Option<(Bytes, Bytes)>> {
-        let pair = self.rest().and_then(|bounds| {
-            let inner = self.pin.shared.read();
-            inner
-                .map
-                .first(self.space, bounds, self.direction, self.pin.view)
-        });
+        let pair = match self.rest() {
+            Some(bounds) => {
+                let inner = self.pin.shared.read();
+                let first = (self.space, bounds, self.direction);
+                inner.map.first(first, self.pin.view)?
+            }
+            None => None,
+        };
         self.position = match &pair {
             Some((key, _)) => Position::Past(key.clone()),
             None => Position::Exhausted,

@@ -4,9 +4,10 @@
 //! batches. Snapshots and scans are views pinned at the number they began at, and what is synced
 //! is a view as well: a crash is a jump back to it. So one structure serves all three.
 
+use crate::error::{Error, Result};
 use crate::{Direction, Op, Space, WriteBatch};
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 /// Versions of one key, oldest first; `None` is a delete. Never empty.
@@ -28,6 +29,8 @@ pub(super) struct VersionedMap {
     garbage: VecDeque<(u64, Space, Bytes)>,
     /// Bytes of all keys and values held.
     bytes: u64,
+    /// Where reading fails.
+    spoilt: BTreeSet<(Space, Bytes)>,
 }
 
 impl VersionedMap {
@@ -79,6 +82,9 @@ impl VersionedMap {
     }
 
     fn set(&mut self, space: Space, key: &Bytes, value: Option<Bytes>) {
+        if !self.spoilt.is_empty() {
+            self.spoilt.remove(&(space, key.clone()));
+        }
         let last = self.last;
         let value_len = value.as_ref().map_or(0, Bytes::len) as u64;
         let map = self.map_mut(space);
@@ -148,9 +154,31 @@ impl VersionedMap {
 
     /// The key of that number, counted round and round.
     pub(super) fn nth(&self, space: Space, number: u64) -> Option<Bytes> {
-        let keys = self.map(space).len() as u64;
-        let number = number.checked_rem(keys)? as usize;
-        self.map(space).keys().nth(number).cloned()
+        let stored = |(key, versions)| at(versions, self.last).map(|_| key);
+        let keys = self.map(space).iter().filter_map(stored);
+        let number = number.checked_rem(keys.clone().count() as u64)?;
+        keys.clone().nth(number as usize).cloned()
+    }
+
+    /// Let reads of a key fail; false if it has no value.
+    pub(super) fn spoil(&mut self, space: Space, key: &[u8]) -> bool {
+        let is_stored = self
+            .map(space)
+            .get(key)
+            .is_some_and(|versions| at(versions, self.last).is_some());
+        if is_stored {
+            self.spoilt.insert((space, Bytes::copy_from_slice(key)));
+        }
+        is_stored
+    }
+
+    fn check(&self, space: Space, key: &[u8]) -> Result<()> {
+        if !self.spoilt.is_empty() && self.spoilt.contains(&(space, Bytes::copy_from_slice(key))) {
+            return Err(Error::Corruption {
+                context: "simulated".to_owned(),
+            });
+        }
+        Ok(())
     }
 
     pub(super) fn pin(&mut self, view: u64) {
@@ -166,27 +194,33 @@ impl VersionedMap {
         }
     }
 
-    pub(super) fn get(&self, space: Space, key: &[u8], view: u64) -> Option<Bytes> {
-        at(self.map(space).get(key)?, view)
+    pub(super) fn get(&self, space: Space, key: &[u8], view: u64) -> Result<Option<Bytes>> {
+        self.check(space, key)?;
+        Ok(self
+            .map(space)
+            .get(key)
+            .and_then(|versions| at(versions, view)))
     }
 
     /// The first pair within `bounds` as of `view`, from the side that `direction` begins at.
     pub(super) fn first(
         &self,
-        space: Space,
-        bounds: Bounds<'_>,
-        direction: Direction,
+        (space, bounds, direction): (Space, Bounds<'_>, Direction),
         view: u64,
-    ) -> Option<(Bytes, Bytes)> {
+    ) -> Result<Option<(Bytes, Bytes)>> {
         if is_empty(bounds) {
-            return None;
+            return Ok(None);
         }
         let mut range = self.map(space).range::<[u8], _>(bounds);
         let shown = |(key, versions): (&Bytes, &Versions)| Some((key.clone(), at(versions, view)?));
-        match direction {
+        let found = match direction {
             Direction::Forward => range.find_map(shown),
             Direction::Reverse => range.rev().find_map(shown),
+        };
+        if let Some((key, _)) = &found {
+            self.check(space, key)?;
         }
+        Ok(found)
     }
 
     /// The view as a map of its own, as the only version.
@@ -199,6 +233,7 @@ impl VersionedMap {
                 }
             }
         }
+        copy.spoilt = self.spoilt.clone();
         copy
     }
 }

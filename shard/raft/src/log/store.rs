@@ -166,6 +166,11 @@ impl Log {
         vote.is_none_or(|vote| vote.term < term || (vote.term == term && vote.replica == leader))
     }
 
+    /// Whether there never was an entry but the first, which names the group's members. See `net::blank`.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.lock().last.is_none_or(|last| last.index == 0)
+    }
+
     /// Waits until the entry at `index` is in the engine.
     pub(crate) async fn wait_written(&self, index: u64) -> io::Result<()> {
         if *self.written.borrow() > index {

@@ -1,5 +1,6 @@
 //! Raft messages over the links between nodes.
 
+mod blank;
 mod receive;
 mod send;
 mod snapshot_in;
@@ -8,6 +9,7 @@ mod snapshot_out;
 mod snapshot_tests;
 mod standing;
 
+pub(crate) use blank::nothing_committed;
 pub use receive::Inbox;
 pub(crate) use receive::Seat;
 pub(crate) use send::DialerFactory;

@@ -154,6 +154,17 @@ impl Inbox {
         Ok(())
     }
 
+    /// A replica that is stored and doesn't run yet is asked again.
+    fn blank(&self, link: &Arc<Link>, frame: Frame) -> Result<(), prost::DecodeError> {
+        let to = wire::To::decode(frame.body.clone())?;
+        let is_blank = match self.find(to) {
+            Some(seat) => seat.log.is_blank(),
+            None => !self.places.replicas().contains(&(to.group, to.replica)),
+        };
+        reply(link, &frame, &wire::BlankAnswer { is_blank });
+        Ok(())
+    }
+
     fn vote(&self, link: &Arc<Link>, frame: Frame) -> Result<(), prost::DecodeError> {
         let request = wire::VoteRequest::decode(frame.body.clone())?;
         let Some(seat) = self.find(request.to) else {
@@ -243,6 +254,7 @@ impl Handler for Inbox {
             Some(Service::RaftAppend) => self.append(link, frame),
             Some(Service::RaftHeartbeat) => self.heartbeat(link, frame),
             Some(Service::RaftStanding) => self.standing(link, frame),
+            Some(Service::RaftBlank) => self.blank(link, frame),
             Some(Service::RaftVote) => self.vote(link, frame),
             Some(Service::RaftTransfer) => self.transfer(link, frame),
             Some(Service::RaftSnapshot) => self.snapshot(link, frame),

@@ -83,6 +83,7 @@ proptest! {
             });
             let _ = wire::VoteRequest::decode(bytes).map(|request| types::Vote::from(request.vote));
             let _ = wire::StandingQuestion::decode(bytes);
+            let _ = (wire::To::decode(bytes), wire::BlankAnswer::decode(bytes));
             let _ = wire::TransferRequest::decode(bytes);
             let _ = wire::SnapshotChunk::decode(bytes);
         }
