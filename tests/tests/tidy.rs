@@ -44,6 +44,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "engine",
             "peer",
             "placement",
+            "planted",
             "raft",
             "ring",
             "router",

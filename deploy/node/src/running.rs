@@ -108,17 +108,8 @@ impl Node {
         ));
         let registration =
             Registration::new(&settings, parts.storage_id, client.clone(), peers.clone());
-        let mut placement = None;
-        if let (true, Some(node)) = (settings.roles.placement, settings.node) {
-            let node = node.get();
-            let admitted = registration.admit(&settings, &host, u64::from(node));
-            // Ended while it waits: there is nothing to start any more.
-            if let Some(admitted) = shutdown.run_until_cancelled(admitted).await {
-                admitted?;
-                let started = placement::start(&settings, &surroundings, node, &host, &shutdown);
-                placement = Some(started.await?);
-            }
-        }
+        let place = (&host, &registration);
+        let placement = take_place(&settings, &surroundings, place, &shutdown).await?;
         if let Some(placement) = &placement {
             dispatch.set_placement(placement.clone());
         }
@@ -259,6 +250,25 @@ impl Node {
         let options = self.settings.router.clone();
         Ok(Router::new(options, links, self.client.clone(), maps))
     }
+}
+
+/// Starts the node's replica of the placement group, if it has one and may; none also if the shutdown comes first.
+async fn take_place(
+    settings: &Settings,
+    surroundings: &Surroundings,
+    (host, registration): (&Arc<Host>, &Registration),
+    shutdown: &CancellationToken,
+) -> Result<Option<Arc<Placement>>, Error> {
+    let (true, Some(node)) = (settings.roles.placement, settings.node) else {
+        return Ok(None);
+    };
+    let admitted = registration.admit(settings, host, u64::from(node.get()));
+    let Some(admitted) = shutdown.run_until_cancelled(admitted).await else {
+        return Ok(None);
+    };
+    admitted?;
+    let started = placement::start(settings, surroundings, node.get(), host, shutdown);
+    Ok(Some(started.await?))
 }
 
 /// Asks the placement group: this node's own replica first, which answers at once if it leads.

@@ -168,20 +168,13 @@ impl Nemesis {
                 cuts.retain(|(from, to)| from != to);
             }
             Kind::Isolate => {
-                let with_fronts = random.bool();
-                let others = if with_fronts { all } else { nodes };
-                for other in others.filter(|other| *other != host) {
-                    cuts.extend([(host, other), (other, host)]);
-                }
+                let others = if random.bool() { all } else { nodes };
+                let others = others.filter(|other| *other != host);
+                cuts.extend(others.flat_map(|other| [(host, other), (other, host)]));
             }
             Kind::Storm => {
                 hosts.clear();
-                let calm = world.plan.weather;
-                world.wire.set_weather(Weather {
-                    delay_min: calm.delay_min,
-                    delay_max: calm.delay_max * random.u64(5..20),
-                    loss: random.u64(5..120),
-                });
+                storm(world, random);
             }
             Kind::Reset => {
                 let other = random.usize(all);
@@ -189,12 +182,7 @@ impl Nemesis {
             }
             Kind::SlowDisk => world.hosts[host].sync_max = random.u64(50..SLOW_MAX),
             Kind::FullDisk => world.hosts[host].engine.set_space(SpaceState::Low),
-            Kind::FailedSync => {
-                let context = "simulated".to_owned();
-                world.hosts[host]
-                    .engine
-                    .fail_next_sync(Error::Io { context });
-            }
+            Kind::FailedSync => fail_sync(world, host),
             Kind::WallJump => {
                 world.hosts[host].wall_ahead = random.i64(-WALL_JUMP_MAX..WALL_JUMP_MAX)
             }
@@ -277,6 +265,21 @@ fn end(world: &mut World, fault: &Active, random: &mut fastrand::Rng) {
         world.wire.set_weather(world.plan.weather);
     }
     say(world, fault.kind, "end", &fault.hosts);
+}
+
+fn storm(world: &World, random: &mut fastrand::Rng) {
+    let calm = world.plan.weather;
+    world.wire.set_weather(Weather {
+        delay_min: calm.delay_min,
+        delay_max: calm.delay_max * random.u64(5..20),
+        loss: random.u64(5..120),
+    });
+}
+
+fn fail_sync(world: &World, host: HostId) {
+    let context = "simulated".to_owned();
+    let engine = &world.hosts[host].engine;
+    engine.fail_next_sync(Error::Io { context });
 }
 
 fn lose_power(world: &mut World, host: HostId, random: &mut fastrand::Rng) {
