@@ -44,7 +44,7 @@ bugs! {
     LOST_TAIL_ACCEPTED = "lost-tail-accepted", breaks [3], seen by ["last", "replay"];
     /// A damaged record of the log is taken as it is.
     RECORD_NOT_CHECKED = "record-not-checked", breaks [11], seen by ["hash", "replay"];
-    /// A state that doesn't add up to what was sent is installed.
+    /// A state that doesn't add up to what was sent is installed, and each part of one loses something on its way.
     SNAPSHOT_NOT_CHECKED = "snapshot-not-checked", breaks [11], seen by ["hash"];
     /// A state is sent without the table of executed requests: who got it executes retries again.
     DEDUP_NOT_IN_SNAPSHOT = "dedup-not-in-snapshot", breaks [5, 11], seen by ["once", "hash"];

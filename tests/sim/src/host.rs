@@ -5,15 +5,16 @@
 //! and when it dies, its runtime is dropped in the middle of whatever it did. (Simulators that step all of their
 //! hosts at once, as turmoil does, have no pauses and no clocks that differ.)
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use caucus_engine::Space;
 use caucus_engine::keys::{self, log_kind};
 use caucus_engine::memory::MemoryEngine;
+use caucus_engine::{Direction, Reader as _, Space};
 use caucus_node::{Error, Node, Parts, Settings, Surroundings};
 use caucus_router::Router;
 use tokio::runtime::{Builder, Runtime};
@@ -24,6 +25,9 @@ use crate::wire::{HostId, Wire};
 
 /// When the simulations begin, in ms of Unix time.
 const EPOCH_MS: u64 = 1_790_000_000_000;
+
+/// So far from its end a log rots at most, in entries.
+const ENDS: usize = 3;
 
 /// The wall clock of the host that runs.
 static WALL_MS: AtomicU64 = AtomicU64::new(EPOCH_MS);
@@ -161,14 +165,37 @@ impl Host {
         self.damage = Some(Damage::Wiped);
     }
 
+    /// The end of a log rots: of some logs, one of the last records.
+    pub(crate) fn rot_ends(&mut self, random: &mut fastrand::Rng) {
+        let mut logs: BTreeMap<Bytes, Vec<Bytes>> = BTreeMap::new();
+        let engine = self.engine.clone();
+        let scanned = engine.scan(Space::Log, b"", b"", Direction::Forward);
+        let mut scan = scanned.expect("memory can be read");
+        while let Ok(Some((key, _))) = scan.next() {
+            if is_entry(&key) {
+                let storage = key.slice(..size_of::<keys::StorageId>());
+                logs.entry(storage).or_default().push(key);
+            }
+        }
+        drop(scan);
+        for entries in logs.values() {
+            if random.bool() {
+                continue;
+            }
+            let back = random.usize(0..ENDS).min(entries.len() - 1);
+            let key = &entries[entries.len() - 1 - back];
+            assert!(self.engine.rot(Space::Log, key, random.u64(..)));
+            self.damage = Some(Damage::Rotten);
+        }
+    }
+
     /// A value rots. A record of the log has a checksum of its own, which has to find it; the others have those of the
     /// engine.
     pub(crate) fn rot(&mut self, space: Space, number: u64) {
         let Some(key) = self.engine.pick(space, number) else {
             return;
         };
-        let is_entry = space == Space::Log && key[size_of::<keys::StorageId>()] == log_kind::ENTRY;
-        let has_rotted = match is_entry {
+        let has_rotted = match space == Space::Log && is_entry(&key) {
             true => self.engine.rot(space, &key, number),
             false => self.engine.spoil(space, &key),
         };
@@ -267,6 +294,11 @@ impl Host {
             self.sync_due = Some(now + self.random.u64(0..=self.sync_max));
         }
     }
+}
+
+/// Whether a key of the logs is that of an entry.
+fn is_entry(key: &[u8]) -> bool {
+    key[size_of::<keys::StorageId>()] == log_kind::ENTRY
 }
 
 /// The life of a process.

@@ -302,6 +302,9 @@ fn may_damage(world: &World) -> bool {
 /// The machine loses power, and some of what its disk has rots.
 fn rot(world: &mut World, host: HostId, random: &mut fastrand::Rng) {
     lose_power(world, host, random);
+    if random.bool() {
+        return world.hosts[host].rot_ends(random);
+    }
     for _ in 0..random.u32(1..4) {
         let space = *random.choice(&Space::ALL).expect("two");
         world.hosts[host].rot(space, random.u64(..));

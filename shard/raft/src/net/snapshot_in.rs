@@ -97,7 +97,9 @@ impl Staging {
         self.sequence += 1;
         let prefix = keys::prefix_range(staged.storage()).start;
         let mut batch = WriteBatch::new();
-        for pair in &chunk.pairs {
+        // Nothing that tests can do damages a state on its way, so the bug brings that along.
+        let lost = usize::from(planted::is(planted::SNAPSHOT_NOT_CHECKED));
+        for pair in chunk.pairs.iter().skip(lost) {
             add_to_hash(&mut self.hash, pair);
             let key = [&prefix[..], &pair.key[..]].concat();
             batch.put(Space::State, key, pair.value.clone());
