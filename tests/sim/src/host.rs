@@ -27,7 +27,7 @@ use crate::wire::{HostId, Wire};
 const EPOCH_MS: u64 = 1_790_000_000_000;
 
 /// So far from its end a log rots at most, in entries.
-const ENDS: usize = 3;
+const ENDS: usize = 30;
 
 /// The wall clock of the host that runs.
 static WALL_MS: AtomicU64 = AtomicU64::new(EPOCH_MS);

@@ -132,6 +132,18 @@ impl Nemesis {
         Some((vec![asked], cuts))
     }
 
+    /// A node dies and is behind when it comes back; then another one, from which it may have to get what it lacks, has
+    /// lost power and rotten.
+    fn leave_behind(&mut self, world: &mut World) -> Option<(Vec<HostId>, Vec<Cut>)> {
+        let behind = self.host(world, world.nodes())?;
+        world.hosts[behind].crash(false, u64::MAX);
+        let Some(rotten) = self.host(world, world.nodes()) else {
+            world.hosts[behind].boot();
+            return None;
+        };
+        Some((vec![rotten, behind], Vec::new()))
+    }
+
     /// Begins a fault: the hosts it keeps, and what it cuts; `None`: it can't be now.
     fn begin(&mut self, kind: Kind, world: &mut World) -> Option<(Vec<HostId>, Vec<Cut>)> {
         let (nodes, fronts) = (world.nodes(), world.fronts());
@@ -140,8 +152,12 @@ impl Nemesis {
         if kind == Kind::LostVotes {
             return self.split_votes(world);
         }
-        if matches!(kind, Kind::Wipe | Kind::Rot) && !may_damage(world) {
+        let will_rot = self.active.iter().any(|fault| fault.kind == Kind::Rot);
+        if matches!(kind, Kind::Wipe | Kind::Rot) && (will_rot || !may_damage(world)) {
             return None;
+        }
+        if kind == Kind::Rot {
+            return self.leave_behind(world);
         }
         let host = match kind {
             Kind::RouterKill | Kind::Compact => self.host(world, fronts)?,
@@ -189,8 +205,7 @@ impl Nemesis {
             Kind::HandOver => hand_over(world, host, random.usize(0..3)),
             Kind::Compact => compact(world, host, random.u64(0..300)),
             Kind::Wipe => world.hosts[host].wipe(),
-            Kind::Rot => rot(world, host, random),
-            Kind::LostVotes => unreachable!("it has begun above"),
+            Kind::Rot | Kind::LostVotes => unreachable!("it has begun above"),
         }
         for (from, to) in &cuts {
             world.wire.cut(*from, *to);
@@ -217,15 +232,18 @@ fn end(world: &mut World, fault: &Active, random: &mut fastrand::Rng) {
     for (from, to) in &fault.cuts {
         world.wire.heal(*from, *to);
     }
+    if let (Kind::Rot, [rotten, behind]) = (fault.kind, &fault.hosts[..]) {
+        rot(world, *rotten, random);
+        for host in [*rotten, *behind] {
+            if !world.hosts[host].is_up() {
+                world.hosts[host].boot();
+            }
+        }
+    }
     for host in fault.hosts.iter().copied() {
         let is_up = world.hosts[host].is_up();
         match fault.kind {
-            Kind::Kill
-            | Kind::RouterKill
-            | Kind::PowerLoss
-            | Kind::Blackout
-            | Kind::Wipe
-            | Kind::Rot => {
+            Kind::Kill | Kind::RouterKill | Kind::PowerLoss | Kind::Blackout | Kind::Wipe => {
                 // It may have been another fault's too.
                 if !is_up {
                     world.hosts[host].boot();
@@ -258,7 +276,8 @@ fn end(world: &mut World, fault: &Active, random: &mut fastrand::Rng) {
             | Kind::Storm
             | Kind::Reset
             | Kind::HandOver
-            | Kind::Compact => {}
+            | Kind::Compact
+            | Kind::Rot => {}
         }
     }
     if fault.kind == Kind::Storm {
@@ -299,9 +318,11 @@ fn may_damage(world: &World) -> bool {
     !is_damaged && 2 * world.now > world.plan.length
 }
 
-/// The machine loses power, and some of what its disk has rots.
+/// A machine loses power, and some of what its disk has rots.
 fn rot(world: &mut World, host: HostId, random: &mut fastrand::Rng) {
-    lose_power(world, host, random);
+    if world.hosts[host].is_up() {
+        lose_power(world, host, random);
+    }
     if random.bool() {
         return world.hosts[host].rot_ends(random);
     }
