@@ -147,9 +147,10 @@ fn lists(
 /// What had ended before a listing began is in it, and what began after it had ended isn't.
 fn real_time(history: &History, listings: &[Listing<'_>], found: &mut Vec<Violation>) {
     let operations = history.operations();
+    // Plain reads of single keys name no revision, and stand nowhere.
     let answered = operations
         .iter()
-        .filter(|o| o.outcome == Outcome::Ok && !o.stale);
+        .filter(|o| o.outcome == Outcome::Ok && !o.stale && o.rev > 0);
     // Who looks at a revision stands behind what was written at it.
     let place = |revision: u64, looks: bool| 2 * revision + u64::from(looks);
     let mut spans: Vec<(u64, u64, u64, u64)> = answered
@@ -267,7 +268,9 @@ mod tests {
             .then(ok(6, r#"[["w","/s/b",1]]"#))
             .say(Type::Invoke, "x", "list", r#"{"prefix":"/s/"}"#)
             .say(Type::Ok, "x", "list", &value)
-            .then(ok(8, r#"[["w","/s/a",2]]"#));
+            .then(ok(8, r#"[["w","/s/a",2]]"#))
+            // A plain read of one key.
+            .then(ok(0, r#"[["r","/t/a",1]]"#));
         let mut history = made.history();
         history.lines[5].rev = Some(at);
         let order = replay::check(&history).order;

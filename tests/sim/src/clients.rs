@@ -17,6 +17,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
+use crate::plan::Plan;
 use crate::scene::{Scene, deadline, does, one, only, put};
 
 /// Registers, and lists, of a directory.
@@ -54,6 +55,16 @@ pub(crate) fn read_value(key: &str, record: Option<&Record>) -> Value {
     Value::from(number(text))
 }
 
+/// Any register.
+pub(crate) fn register(plan: &Plan, random: &mut fastrand::Rng) -> String {
+    key(plan, random, 'r')
+}
+
+fn key(plan: &Plan, random: &mut fastrand::Rng, kind: char) -> String {
+    let directory = random.u64(0..plan.directories);
+    format!("/p/{directory}/{kind}{}", random.u64(0..KEYS))
+}
+
 /// Lists are named `l…`.
 pub(crate) fn is_list(key: &str) -> bool {
     let name = key.rsplit('/').next();
@@ -85,8 +96,7 @@ impl Client {
     }
 
     fn key(&mut self, kind: char) -> String {
-        let directory = self.random.u64(0..self.scene.plan.directories);
-        format!("/p/{directory}/{kind}{}", self.random.u64(0..KEYS))
+        key(&self.scene.plan, &mut self.random, kind)
     }
 
     /// Two different keys.

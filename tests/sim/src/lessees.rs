@@ -17,6 +17,9 @@ use crate::scene::{Scene, deadline, does, one, only};
 /// In seconds.
 const TTL_MAX: u64 = 4;
 const KEYS: u64 = 3;
+/// Renewals.
+const ROUNDS_MAX: u64 = 6;
+const TRUSTING_MAX: u64 = 20;
 /// Who has waited so long for an end has other things to do.
 const END_WAIT: Duration = Duration::from_secs(15);
 
@@ -55,8 +58,13 @@ impl Lessee {
         self.keys = (0..KEYS).map(key).collect();
         let granted = self.grant(ttl).await;
         let attached = granted && self.attach(number).await;
-        for _ in 0..self.random.u64(0..6) {
-            self.look().await;
+        // Who trusts looks at nothing, and so hears of no other leader than the one that answers him.
+        let trusts = self.scene.plan.has_trusting && self.random.bool();
+        let rounds = if trusts { TRUSTING_MAX } else { ROUNDS_MAX };
+        for _ in 0..self.random.u64(0..rounds) {
+            if !trusts {
+                self.look().await;
+            }
             if !attached || !self.keep_alive().await {
                 break;
             }

@@ -17,6 +17,9 @@ use crate::scene::{Scene, all, deadline};
 /// A watch that says nothing for so long is opened again.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// Who leaves is away for so long at most, in ms; the past may be forgotten meanwhile.
+const AWAY_MAX: u64 = 40_000;
+
 /// A watch over the lives of its router.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -48,6 +51,7 @@ impl Watch {
 
 /// Writes down what is told, up to the revision that the scene says at last.
 pub(crate) async fn play(scene: Arc<Scene>, router: Router, watch: Arc<std::sync::Mutex<Watch>>) {
+    let mut leaving = Leaving::new(&scene, &watch);
     loop {
         let (prefix, through) = {
             let watch = watch.lock().expect("no panic under this lock");
@@ -76,6 +80,9 @@ pub(crate) async fn play(scene: Arc<Scene>, router: Router, watch: Arc<std::sync
                     break;
                 }
                 let until = scene.until.load(Ordering::Relaxed);
+                if until == 0 && leaving.decides() {
+                    break;
+                }
                 if until > 0 {
                     if watch.through >= until {
                         break;
@@ -84,7 +91,42 @@ pub(crate) async fn play(scene: Arc<Scene>, router: Router, watch: Arc<std::sync
                 }
             }
         }
-        sleep(Duration::from_millis(100)).await;
+        drop(watches);
+        sleep(leaving.pause()).await;
+    }
+}
+
+/// Whether a watcher goes away now and then, to come back where it was.
+struct Leaving {
+    random: Option<fastrand::Rng>,
+    leaves: bool,
+}
+
+impl Leaving {
+    fn new(scene: &Scene, watch: &std::sync::Mutex<Watch>) -> Leaving {
+        let number = watch.lock().expect("no panic under this lock").number;
+        let seed = scene.plan.seed.rotate_left(11) ^ number;
+        let random = scene
+            .plan
+            .has_leavers
+            .then(|| fastrand::Rng::with_seed(seed));
+        Leaving {
+            random,
+            leaves: false,
+        }
+    }
+
+    fn decides(&mut self) -> bool {
+        let random = self.random.as_mut();
+        self.leaves = random.is_some_and(|random| random.u8(0..40) == 0);
+        self.leaves
+    }
+
+    /// Until the watch is opened again.
+    fn pause(&mut self) -> Duration {
+        let leaves = std::mem::take(&mut self.leaves);
+        let away = self.random.as_mut().filter(|_| leaves);
+        Duration::from_millis(away.map_or(100, |random| random.u64(100..AWAY_MAX)))
     }
 }
 

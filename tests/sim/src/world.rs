@@ -17,7 +17,10 @@ use crate::scene::Scene;
 use crate::trace::Trace;
 use crate::watchers::{self, Watch};
 use crate::wire::{HostId, Wire, address};
-use crate::{lessees, lockers};
+use crate::{lessees, lockers, plain, takers};
+
+/// Who send plain requests, of a front.
+const PLAIN: u64 = 3;
 
 pub(crate) struct World {
     pub(crate) plan: Plan,
@@ -134,6 +137,14 @@ fn front(scene: &Arc<Scene>, id: HostId, watches: [Watch; 2]) -> Program {
         }
         tokio::spawn(lessees::play(scene.clone(), router.clone(), id as u64));
         tokio::spawn(lockers::play(scene.clone(), router.clone(), id as u64));
+        let plain = if scene.plan.has_plain { PLAIN } else { 0 };
+        for number in 0..plain {
+            let number = number + PLAIN * id as u64;
+            tokio::spawn(plain::play(scene.clone(), router.clone(), number));
+        }
+        if scene.plan.has_takers {
+            tokio::spawn(takers::play(scene.clone(), router.clone(), id as u64));
+        }
     })
 }
 
