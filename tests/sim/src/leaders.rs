@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::wire::HostId;
 use crate::world::World;
 
 /// Between two looks, in ms: who leads does so for longer.
@@ -12,10 +13,17 @@ const LOOK_EVERY: u64 = 20;
 pub(crate) struct Leaders {
     /// By group and term: the replica.
     seen: BTreeMap<(u32, u64), u64>,
+    /// Of each group the last that was seen for the first time: when, and on which host.
+    newest: BTreeMap<u32, (u64, HostId)>,
     next: u64,
 }
 
 impl Leaders {
+    /// The leader of a group that was elected last, and when it was seen first, in ms.
+    pub(crate) fn newest(&self, group: u32) -> Option<(u64, HostId)> {
+        self.newest.get(&group).copied()
+    }
+
     /// Looks at all replicas; what can't be.
     pub(crate) fn look(&mut self, world: &World) -> Vec<String> {
         if world.now < self.next {
@@ -33,6 +41,9 @@ impl Leaders {
                     continue;
                 };
                 if leadership.here {
+                    if !self.seen.contains_key(&(group, leadership.term)) {
+                        self.newest.insert(group, (world.now, host));
+                    }
                     wrong.extend(self.note(group, leadership.term, replica));
                 }
             }

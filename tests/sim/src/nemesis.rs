@@ -21,6 +21,8 @@ const AT_ONCE: usize = 2;
 /// In ms: the slowest disk, and the longest time after that votes that it was given are lost.
 const SLOW_MAX: u64 = 1500;
 const VOTED_MAX: u64 = 2500;
+/// In ms: so long somebody leads at most who is aimed at.
+const YOUNG_MAX: u64 = 600;
 
 /// From whom nothing gets to whom.
 type Cut = (HostId, HostId);
@@ -32,12 +34,22 @@ struct Active {
     /// Hosts that are down, paused or slow for it.
     hosts: Vec<HostId>,
     cuts: Vec<Cut>,
+    aim: Option<Aim>,
+}
+
+/// Whoever leads a group next.
+struct Aim {
+    group: u32,
+    since: u64,
+    host: Option<HostId>,
 }
 
 pub(crate) struct Nemesis {
     random: fastrand::Rng,
     active: Vec<Active>,
     next: u64,
+    /// Of the fault that begins.
+    next_aim: Option<Aim>,
 }
 
 impl Nemesis {
@@ -46,11 +58,13 @@ impl Nemesis {
             random: fastrand::Rng::with_seed(seed ^ 0x6e65_6d65),
             active: Vec::new(),
             next: 0,
+            next_aim: None,
         }
     }
 
     /// To be called once a step.
     pub(crate) fn act(&mut self, world: &mut World) {
+        self.take_aim(world);
         while let Some(at) = self
             .active
             .iter()
@@ -78,6 +92,7 @@ impl Nemesis {
                     until: until + VOTED_MAX,
                     hosts: Vec::new(),
                     cuts: std::mem::take(&mut cuts),
+                    aim: None,
                 });
                 until = world.now + self.random.u64(100..=VOTED_MAX);
             }
@@ -86,6 +101,7 @@ impl Nemesis {
                 until,
                 hosts,
                 cuts,
+                aim: self.next_aim.take(),
             };
             match fault.is_over_at_once() {
                 true => end(world, &fault, &mut self.random),
@@ -132,6 +148,45 @@ impl Nemesis {
         Some((vec![asked], cuts))
     }
 
+    /// All disks are slow, and the leader of some group dies.
+    fn unseat(&mut self, world: &mut World) -> Option<(Vec<HostId>, Vec<Cut>)> {
+        let nodes: Vec<HostId> = world.nodes().collect();
+        if !self.active.is_empty() || nodes.iter().any(|host| !world.hosts[*host].is_up()) {
+            return None;
+        }
+        // Half of the time the one that all others need.
+        let group = match self.random.bool() {
+            true => GroupId::PLACEMENT.0,
+            false => self.random.u32(0..=world.plan.groups),
+        };
+        let (_, leader) = world.leaders.newest(group)?;
+        for host in &nodes {
+            world.hosts[*host].sync_max = self.random.u64(50..SLOW_MAX / 2);
+        }
+        world.hosts[leader].crash(false, u64::MAX);
+        world.hosts[leader].boot();
+        self.next_aim = Some(Aim {
+            group,
+            since: world.now,
+            host: None,
+        });
+        Some((nodes, Vec::new()))
+    }
+
+    /// Those that are aimed at have been elected: they don't lead for long.
+    fn take_aim(&mut self, world: &World) {
+        for fault in &mut self.active {
+            let Some(aim) = fault.aim.as_mut().filter(|aim| aim.host.is_none()) else {
+                continue;
+            };
+            let newest = world.leaders.newest(aim.group);
+            if let Some((_, host)) = newest.filter(|(at, _)| *at > aim.since) {
+                aim.host = Some(host);
+                fault.until = world.now + self.random.u64(0..YOUNG_MAX);
+            }
+        }
+    }
+
     /// A node dies and is behind when it comes back; then another one, from which it may have to get what it lacks, has
     /// lost power and rotten.
     fn leave_behind(&mut self, world: &mut World) -> Option<(Vec<HostId>, Vec<Cut>)> {
@@ -149,8 +204,10 @@ impl Nemesis {
         let (nodes, fronts) = (world.nodes(), world.fronts());
         let all = 0..world.hosts.len();
         let mut cuts = Vec::new();
-        if kind == Kind::LostVotes {
-            return self.split_votes(world);
+        match kind {
+            Kind::LostVotes => return self.split_votes(world),
+            Kind::YoungLeader => return self.unseat(world),
+            _ => {}
         }
         let will_rot = self.active.iter().any(|fault| fault.kind == Kind::Rot);
         if matches!(kind, Kind::Wipe | Kind::Rot) && (will_rot || !may_damage(world)) {
@@ -205,7 +262,9 @@ impl Nemesis {
             Kind::HandOver => hand_over(world, host, random.usize(0..3)),
             Kind::Compact => compact(world, host, random.u64(0..300)),
             Kind::Wipe => world.hosts[host].wipe(),
-            Kind::Rot | Kind::LostVotes => unreachable!("it has begun above"),
+            Kind::Rot | Kind::LostVotes | Kind::YoungLeader => {
+                unreachable!("it has begun above")
+            }
         }
         for (from, to) in &cuts {
             world.wire.cut(*from, *to);
@@ -261,6 +320,14 @@ fn end(world: &mut World, fault: &Active, random: &mut fastrand::Rng) {
                 }
             }
             Kind::WallJump => world.hosts[host].wall_ahead = 0,
+            Kind::YoungLeader => {
+                world.hosts[host].sync_max = world.plan.sync_max;
+                let aimed = fault.aim.as_ref().and_then(|aim| aim.host);
+                if is_up && aimed == Some(host) {
+                    world.hosts[host].crash(true, 0);
+                    world.hosts[host].boot();
+                }
+            }
             Kind::LostVotes => {
                 world.hosts[host].sync_max = world.plan.sync_max;
                 if is_up {

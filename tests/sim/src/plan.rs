@@ -46,6 +46,8 @@ pub(crate) enum Kind {
     Rot,
     /// All begin anew; two don't reach each other, and whom both ask for its vote loses power.
     LostVotes,
+    /// Disks are slow and a leader is gone; its successor loses power when it has just been elected.
+    YoungLeader,
 }
 
 impl Kind {
@@ -70,7 +72,7 @@ impl Kind {
     ];
 
     /// Those that most runs don't have.
-    pub(crate) const RARE: [Kind; 3] = [Kind::Wipe, Kind::Rot, Kind::LostVotes];
+    pub(crate) const RARE: [Kind; 4] = [Kind::Wipe, Kind::Rot, Kind::LostVotes, Kind::YoungLeader];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -93,6 +95,7 @@ impl Kind {
             Kind::Wipe => "wipe",
             Kind::Rot => "rot",
             Kind::LostVotes => "lost-votes",
+            Kind::YoungLeader => "young-leader",
         }
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct World {
     pub(crate) now: u64,
     /// How many watches there are.
     pub(crate) watches: u64,
-    leaders: Leaders,
+    pub(crate) leaders: Leaders,
     /// What can't be.
     pub(crate) wrong: Vec<String>,
     /// How often each fault happened.
