@@ -249,10 +249,7 @@ impl Nemesis {
                 hosts.clear();
                 storm(world, random);
             }
-            Kind::Reset => {
-                let other = random.usize(all);
-                world.wire.reset(host, other);
-            }
+            Kind::Reset => world.wire.reset(host, random.usize(all)),
             Kind::SlowDisk => world.hosts[host].sync_max = random.u64(50..SLOW_MAX),
             Kind::FullDisk => world.hosts[host].engine.set_space(SpaceState::Low),
             Kind::FailedSync => fail_sync(world, host),
