@@ -21,7 +21,7 @@
 //!
 //! Of older write-ahead logs, which a newer one follows, the manifest knows the lengths: one that is missing or cut
 //! is an error at open. Without that the newer one would be replayed behind the hole. How long the manifest itself
-//! is stands in a file of ours (`manifest`).
+//! is stands in a file of ours (`manifest`). Zeros in the middle of a log, which it would pass over, are looked for (`wal`).
 //!
 //! **After a failed sync** the engine accepts no more writes ([`Error::Poisoned`]). The kernel
 //! reports a failed write-back once and may drop the pages, and RocksDB may have lost its buffer,
@@ -43,6 +43,7 @@ mod reclaim;
 mod space;
 mod store;
 mod syncer;
+mod wal;
 
 pub use options::Options;
 

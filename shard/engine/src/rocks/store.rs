@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use super::space::{SpaceGuard, file_system};
-use super::{failure, format, manifest};
+use super::{failure, format, manifest, wal};
 use crate::error::{Error, Result};
 use crate::{Op, Space, SpaceState, Stats, WriteBatch};
 use rocksdb::{
@@ -62,6 +62,7 @@ impl Store {
         let directory = format::database(path);
         if !opening.is_new() {
             manifest::check(path, &directory)?;
+            wal::check(&directory)?;
         }
         let db = DB::open_cf_descriptors(&database, &directory, families).map_err(failure)?;
         let store = Self {
