@@ -7,8 +7,8 @@
 //!  Host: the replicas of all groups, one engine under them
 //! ```
 //!
-//! Order at start: placement replica (if it has one and lost no other, see `registration`), registration, map, data groups, router. The end is
-//! the reverse.
+//! Order at start: placement replica (if it has one and lost no other, see `registration`), registration, map, data
+//! groups, router. The end is the reverse.
 //!
 //! Deliberately absent: files, the client port, metrics and signals. They are the process's.
 

@@ -10,6 +10,7 @@ use caucus_api::placement::{Activate, Ask as AskRevisions, Request};
 use caucus_client::PlacementClient;
 use caucus_placement::{Placement, PlacementParts};
 use caucus_raft::Host;
+use caucus_ring::GroupId;
 use caucus_shard::{Activations, RevisionSource};
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -18,8 +19,6 @@ use tokio_util::sync::CancellationToken;
 use crate::running::ask_placement;
 use crate::{Error, Settings, Surroundings};
 
-/// The placement group.
-pub(crate) const GROUP: u32 = 0;
 /// How long an ask for revisions is worth waiting for: its batch asks anew much sooner.
 const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 const ACTIVATE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,7 +33,9 @@ pub(crate) async fn start(
 ) -> Result<Arc<Placement>, Error> {
     let (machine, view) = caucus_placement::machine();
     let replica = u64::from(node);
-    let group = host.start(GROUP, replica, Box::new(machine)).await?;
+    let group = host
+        .start(GroupId::PLACEMENT.0, replica, Box::new(machine))
+        .await?;
     let voters = settings.voters.clone();
     // One of them begins; where the group has a log already, this does nothing.
     if voters.first().is_some_and(|first| first.node == node) {

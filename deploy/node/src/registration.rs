@@ -12,10 +12,9 @@ use caucus_client::{PlacementClient, PlacementError};
 use caucus_peer::Peers;
 use caucus_planted as planted;
 use caucus_raft::Host;
-use caucus_ring::NodeId;
+use caucus_ring::{GroupId, NodeId};
 use tokio::time::{Instant, sleep};
 
-use crate::placement::GROUP;
 use crate::{Error, Settings};
 
 /// One attempt; it is repeated until the placement group answers.
@@ -102,10 +101,11 @@ impl Registration {
         host: &Host,
         replica: u64,
     ) -> Result<(), Error> {
+        let group = GroupId::PLACEMENT.0;
         let is_voter = settings.voters.iter().any(|v| v.replica == replica);
         if planted::is(planted::LOST_DISK_VOTES)
             || !is_voter
-            || host.stored().contains(&(GROUP, replica))
+            || host.stored().contains(&(group, replica))
         {
             return Ok(());
         }
@@ -113,7 +113,7 @@ impl Registration {
         let others: Vec<(u64, String)> = others.map(|v| (v.replica, v.peer_addr.clone())).collect();
         let mut is_said = false;
         loop {
-            if host.is_first_start(GROUP, &others, FIRST_TIMEOUT).await {
+            if host.is_first_start(group, &others, FIRST_TIMEOUT).await {
                 return Ok(());
             }
             if self.attempt(FIRST_TIMEOUT).await?.is_some() {

@@ -9,7 +9,7 @@ use caucus_api::shard::answer::Answer;
 use caucus_api::shard::change::By;
 use caucus_api::shard::compare::Target;
 use caucus_api::shard::operation::Operation as Op;
-use caucus_api::shard::{Change, Compare, Operation, Place, RangeRead, Record, Remove, Txn};
+use caucus_api::shard::{Change, Compare, Item, Operation, Place, RangeRead, Record, Remove, Txn};
 use caucus_history::history::{Line, Process, Type};
 use caucus_history::record::line;
 use caucus_router::{Outcome, RequestName, Router, Transacted};
@@ -53,6 +53,14 @@ pub(crate) fn read_value(key: &str, record: Option<&Record>) -> Value {
         return Value::from(elements.collect::<Vec<u64>>());
     }
     Value::from(number(text))
+}
+
+/// An item of a listing as histories have it: key, value, revision of its last change.
+pub(crate) fn shown(item: &Item) -> Value {
+    let key = std::str::from_utf8(&item.key).expect("ours");
+    let record = item.record.as_ref();
+    let changed = record.map_or(0, |record| record.mod_revision);
+    json!([key, read_value(key, record), changed])
 }
 
 /// Any register.

@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use caucus_api::shard::RangeRead;
 use caucus_api::shard::answer::Answer;
 use caucus_api::shard::operation::Operation as Op;
-use caucus_api::shard::{Item, RangeRead};
 use caucus_engine::keys::{self, state_kind};
 use caucus_engine::{Direction, Space};
 use caucus_history::history::{Process, Type};
 use caucus_history::record::line;
 use caucus_router::Router;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::clients::{Client, read_value};
+use crate::clients::{Client, shown};
 use crate::host::Alive;
 use crate::scene::{Scene, all, deadline, does, only};
 use crate::world::World;
@@ -116,15 +116,6 @@ async fn close(scene: Arc<Scene>, router: Router) {
     };
     let Some(Answer::Ranged(ranged)) = done.answers.first().and_then(|a| a.answer.as_ref()) else {
         panic!("a read was answered with {done:?}");
-    };
-    let shown = |item: &Item| {
-        let key = std::str::from_utf8(&item.key).expect("ours");
-        let record = item.record.as_ref();
-        json!([
-            key,
-            read_value(key, record),
-            record.map_or(0, |r| r.mod_revision)
-        ])
     };
     let state: Vec<Value> = ranged.items.iter().map(shown).collect();
     let harness = Process::Other("harness".to_owned());

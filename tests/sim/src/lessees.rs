@@ -59,7 +59,7 @@ impl Lessee {
         let granted = self.grant(ttl).await;
         let attached = granted && self.attach(number).await;
         // Who trusts looks at nothing, and so hears of no other leader than the one that answers him.
-        let trusts = self.scene.plan.has_trusting && self.random.bool();
+        let trusts = self.scene.plan.has_odd && self.random.bool();
         let rounds = if trusts { TRUSTING_MAX } else { ROUNDS_MAX };
         for _ in 0..self.random.u64(0..rounds) {
             if !trusts {

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use caucus_api::shard::Place;
 use caucus_api::shard::compare::Target;
 use caucus_api::shard::operation::Operation as Op;
-use caucus_api::shard::{Compare, Place, Txn};
 use caucus_history::history::Type;
+use caucus_router::Router;
 use caucus_router::recipes::locks::{self, Ask, Kind};
-use caucus_router::{Outcome, Router};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::scene::{Scene, deadline, does, one, only, put};
+use crate::scene::{Scene, apply_if, deadline, does, put};
 
 const LOCK: &str = "proof";
 /// In seconds.
@@ -53,24 +53,13 @@ async fn turn(scene: &Scene, router: &Router, number: u64, random: &mut fastrand
     }
     scene.say(Type::Invoke, &by, "guarded", lock(&token));
     let key = std::str::from_utf8(&held.key).expect("locks have plain names");
-    let txn = Txn {
-        compares: vec![Compare {
-            span: one(key),
-            target: Some(Target::CreateRevision(held.token as i64)),
-            ..Compare::default()
-        }],
-        ..only(vec![does(Op::Place(Place {
-            key: "/guarded/a".into(),
-            put: put(&held.token.to_string()),
-            ..Place::default()
-        }))])
-    };
-    let kind = match router.txn(txn, deadline()).await {
-        Ok(answer) if answer.done.path.first() == Some(&true) => Type::Ok,
-        Ok(_) => Type::Fail,
-        Err(error) if error.outcome == Outcome::NotApplied => Type::Fail,
-        Err(_) => Type::Info,
-    };
+    let has_it = (key, Target::CreateRevision(held.token as i64));
+    let step = does(Op::Place(Place {
+        key: "/guarded/a".into(),
+        put: put(&held.token.to_string()),
+        ..Place::default()
+    }));
+    let (kind, _) = apply_if(router, has_it, step).await;
     scene.say(kind, &by, "guarded", lock(&token));
     // Whether it could be given back makes no difference: its lease ends.
     let released = locks::release(router, LOCK, &held.key, held.token, None, deadline());

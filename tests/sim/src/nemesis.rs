@@ -288,18 +288,19 @@ fn end(world: &mut World, fault: &Active, random: &mut fastrand::Rng) {
     for (from, to) in &fault.cuts {
         world.wire.heal(*from, *to);
     }
-    if let (Kind::Rot, [rotten, behind]) = (fault.kind, &fault.hosts[..]) {
-        rot(world, *rotten, random);
-        for host in [*rotten, *behind] {
-            if !world.hosts[host].is_up() {
-                world.hosts[host].boot();
-            }
-        }
+    if fault.kind == Kind::Rot {
+        // The other one is behind.
+        rot(world, fault.hosts[0], random);
     }
     for host in fault.hosts.iter().copied() {
         let is_up = world.hosts[host].is_up();
         match fault.kind {
-            Kind::Kill | Kind::RouterKill | Kind::PowerLoss | Kind::Blackout | Kind::Wipe => {
+            Kind::Kill
+            | Kind::RouterKill
+            | Kind::PowerLoss
+            | Kind::Blackout
+            | Kind::Wipe
+            | Kind::Rot => {
                 // It may have been another fault's too.
                 if !is_up {
                     world.hosts[host].boot();
@@ -340,8 +341,7 @@ fn end(world: &mut World, fault: &Active, random: &mut fastrand::Rng) {
             | Kind::Storm
             | Kind::Reset
             | Kind::HandOver
-            | Kind::Compact
-            | Kind::Rot => {}
+            | Kind::Compact => {}
         }
     }
     if fault.kind == Kind::Storm {

@@ -15,7 +15,7 @@ use caucus_router::{Listing, Outcome, Router};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::clients::{read_value, register};
+use crate::clients::{read_value, register, shown};
 use crate::scene::{Scene, all, deadline, put};
 
 const PREFIX: &str = "/p/";
@@ -132,11 +132,5 @@ async fn listed(router: &Router) -> Result<(Vec<Value>, u64), caucus_router::Err
     };
     let page = router.list(&listing, Revision(0), deadline).await?;
     assert!(page.next.is_none(), "they fit a page");
-    let shown = |item: &caucus_api::shard::Item| {
-        let key = std::str::from_utf8(&item.key).expect("ours");
-        let record = item.record.as_ref();
-        let changed = record.map_or(0, |record| record.mod_revision);
-        json!([key, read_value(key, record), changed])
-    };
     Ok((page.items.iter().map(shown).collect(), revision.0))
 }

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use caucus_api::shard::{Operation, Put, Span, Txn, operation};
+use caucus_api::shard::compare::Target;
+use caucus_api::shard::{Compare, Operation, Put, Span, Txn, operation};
 use caucus_history::Recorder;
 use caucus_history::history::{Line, Process, Type};
 use caucus_history::record::line;
+use caucus_router::{Outcome, Router};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -111,5 +113,27 @@ pub(crate) fn only(then: Vec<Operation>) -> Txn {
     Txn {
         then,
         ..Txn::default()
+    }
+}
+
+/// Does something if a key is as it should be: how that ended, and at which revision.
+pub(crate) async fn apply_if(
+    router: &Router,
+    (key, target): (&str, Target),
+    operation: Operation,
+) -> (Type, u64) {
+    let txn = Txn {
+        compares: vec![Compare {
+            span: one(key),
+            target: Some(target),
+            ..Compare::default()
+        }],
+        ..only(vec![operation])
+    };
+    match router.txn(txn, deadline()).await {
+        Ok(answer) if answer.done.path.first() == Some(&true) => (Type::Ok, answer.done.revision),
+        Ok(_) => (Type::Fail, 0),
+        Err(error) if error.outcome == Outcome::NotApplied => (Type::Fail, 0),
+        Err(_) => (Type::Info, 0),
     }
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use caucus_api::shard::compare::Target;
 use caucus_api::shard::operation::Operation as Op;
-use caucus_api::shard::{Compare, Operation, Place, Remove, Txn};
+use caucus_api::shard::{Operation, Place, Remove};
 use caucus_history::history::Type;
-use caucus_router::{Outcome, Router};
+use caucus_router::Router;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::scene::{Scene, deadline, does, one, only, put};
+use crate::scene::{Scene, apply_if, deadline, does, one, only, put};
 
 const KEY: &str = "/taken/a";
 const GUARDED: &str = "/taken/guarded";
@@ -35,7 +35,7 @@ async fn turn(scene: &Scene, router: &Router, random: &mut fastrand::Rng) {
         scene.say(kind, &by, f, json!({"lock": KEY, "token": token}));
     };
     say(Type::Invoke, "lock", &Value::Null);
-    let (kind, revision) = apply(router, Target::Version(0), place(KEY, &by)).await;
+    let (kind, revision) = apply_if(router, (KEY, Target::Version(0)), place(KEY, &by)).await;
     let token = match kind {
         Type::Ok => Value::from(revision),
         _ => Value::Null,
@@ -51,29 +51,11 @@ async fn turn(scene: &Scene, router: &Router, random: &mut fastrand::Rng) {
     if random.bool() {
         sleep(Duration::from_millis(random.u64(0..SLOW_MAX))).await;
     }
-    let has_it = || Target::CreateRevision(revision as i64);
+    let has_it = || (KEY, Target::CreateRevision(revision as i64));
     say(Type::Invoke, "guarded", &token);
-    let (kind, _) = apply(router, has_it(), place(GUARDED, &by)).await;
+    let (kind, _) = apply_if(router, has_it(), place(GUARDED, &by)).await;
     say(kind, "guarded", &token);
-    apply(router, has_it(), remove()).await;
-}
-
-/// Does something if the key is as it should be: how that ended, and at which revision.
-async fn apply(router: &Router, target: Target, operation: Operation) -> (Type, u64) {
-    let txn = Txn {
-        compares: vec![Compare {
-            span: one(KEY),
-            target: Some(target),
-            ..Compare::default()
-        }],
-        ..only(vec![operation])
-    };
-    match router.txn(txn, deadline()).await {
-        Ok(answer) if answer.done.path.first() == Some(&true) => (Type::Ok, answer.done.revision),
-        Ok(_) => (Type::Fail, 0),
-        Err(error) if error.outcome == Outcome::NotApplied => (Type::Fail, 0),
-        Err(_) => (Type::Info, 0),
-    }
+    apply_if(router, has_it(), remove()).await;
 }
 
 fn place(key: &'static str, value: &str) -> Operation {

@@ -106,10 +106,7 @@ impl Leaving {
     fn new(scene: &Scene, watch: &std::sync::Mutex<Watch>) -> Leaving {
         let number = watch.lock().expect("no panic under this lock").number;
         let seed = scene.plan.seed.rotate_left(11) ^ number;
-        let random = scene
-            .plan
-            .has_leavers
-            .then(|| fastrand::Rng::with_seed(seed));
+        let random = scene.plan.has_odd.then(|| fastrand::Rng::with_seed(seed));
         Leaving {
             random,
             leaves: false,

@@ -142,7 +142,7 @@ fn front(scene: &Arc<Scene>, id: HostId, watches: [Watch; 2]) -> Program {
             let number = number + PLAIN * id as u64;
             tokio::spawn(plain::play(scene.clone(), router.clone(), number));
         }
-        if scene.plan.has_takers {
+        if scene.plan.has_odd {
             tokio::spawn(takers::play(scene.clone(), router.clone(), id as u64));
         }
     })
